@@ -1,0 +1,3 @@
+from recsys.experiment import Experiment as Experiment
+
+__version__: str

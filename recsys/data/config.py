@@ -1,0 +1,126 @@
+"""Where events come from, which of them count, how they are split, and how they are prepared."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from recsys.config.base import Config, Many
+from recsys.data.simulator_config import SimulatorConfig
+
+Share = Annotated[float, Field(gt=0.0, lt=1.0)]
+
+
+class FilesSource(Config):
+    """Your own files: Parquet or CSV/TSV, a path or a glob, relative to the YAML."""
+
+    kind: Literal["files"]
+    events: str
+    """The event log."""
+    items: str | None = None
+    """One row per item, with the schema's item column."""
+    users: str | None = None
+    """One row per user, with the schema's user column."""
+
+
+class PublicSource(Config):
+    """A public data set by name (`recsys data list`): from RECSYS_DATA, the cache, or the publisher."""
+
+    kind: Literal["public"]
+    name: str
+
+
+class SimulatedSource(SimulatorConfig):
+    """Events from the simulator, whose ground truth is known."""
+
+    kind: Literal["simulated"]
+
+
+Source = Annotated[FilesSource | PublicSource | SimulatedSource, Field(discriminator="kind")]
+
+
+class Rule(Config):
+    """A condition on one column of the event log; all the bounds given must hold."""
+
+    column: str
+    at_least: float | None = None
+    at_most: float | None = None
+    one_of: Many[str | int] | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if self.at_least is None and self.at_most is None and self.one_of is None:
+            raise ValueError("a rule needs at_least, at_most or one_of")
+        return self
+
+
+class TemporalSplit(Config):
+    """One moment for all users: the last `valid + test` share of the events, cut by time; equal times stay together."""
+
+    kind: Literal["temporal"]
+    valid: Share = 0.1
+    test: Share = 0.1
+
+
+class LeaveLastOut(Config):
+    """Each user's last event tests, the one before validates; users with fewer than 3 events only train.
+
+    Ties in time are broken by the item's text, then by the event's digest: arbitrary, but the same everywhere.
+    """
+
+    kind: Literal["leave_last_out"]
+
+
+class RandomSplit(Config):
+    """Each event by itself, by a digest of its values and the seed; a history then holds training events only."""
+
+    kind: Literal["random"]
+    valid: Share = 0.1
+    test: Share = 0.1
+
+
+class ByUserSplit(Config):
+    """Whole users are held out; of each, the latest `targets` share of events are to be predicted from the earlier ones."""
+
+    kind: Literal["by_user"]
+    valid: Share = 0.1
+    test: Share = 0.1
+    targets: Share = 0.2
+
+
+Split = Annotated[TemporalSplit | LeaveLastOut | RandomSplit | ByUserSplit, Field(discriminator="kind")]
+
+
+class DuckDBEngine(Config):
+    """In process, on this machine's cores; spills to disk past its memory limit."""
+
+    kind: Literal["duckdb"] = "duckdb"
+    memory_limit_gib: PositiveFloat = 3.0
+    """DuckDB's own limit; the process needs about 1 GiB beside it."""
+
+
+class SparkEngine(Config):
+    """A Spark cluster, or `local[N]` (needs the extra `recsys[spark]` and a Java runtime)."""
+
+    kind: Literal["spark"]
+    master: str = "local[2]"
+
+
+Engine = Annotated[DuckDBEngine | SparkEngine, Field(discriminator="kind")]
+
+
+class DataConfig(Config):
+    """From raw events to prepared shards."""
+
+    source: Source
+    positives: Rule | None = None
+    """Which events count as positive; all by default."""
+    negatives: Rule | None = None
+    """Which events count as negative (a ranker needs them). Events that are neither are dropped, before the split."""
+    split: Split = TemporalSplit(kind="temporal")
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of random splits and of the order of the training shards."""
+    engine: Engine = DuckDBEngine()
+    rows_per_group: PositiveInt = 65_536
+    """Rows in a Parquet row group: the unit that the reader shuffles."""

@@ -1,0 +1,104 @@
+"""The prepared data set: what `recsys prepare` writes and everything later reads. `docs/architecture.md` draws the folder."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from recsys.config.base import Config, Many
+from recsys.schema.config import Role, SchemaConfig
+
+FORMAT = 1
+MISSING = 0
+"""The id of a missing value, and of padding."""
+Part = Literal["train", "valid", "test"]
+STAGES = {"train": 0, "valid": 1, "test": 2, "context": 3}
+"""Stage of an event; `context` events (of held-out users) stand in histories and are never predicted."""
+
+
+class CategoricalInfo(Config):
+    """A feature encoded by a vocabulary: 0 missing, then `oov_rows` OOV ids, then the values by falling train count."""
+
+    kind: Literal["categorical"] = "categorical"
+    role: Role
+    rows: int
+    """Number of ids: 1 + oov_rows + size of the vocabulary."""
+    oov_rows: int
+    max_length: int | None = None
+    """Set for multi-valued features."""
+
+
+class FingerprintInfo(Config):
+    """A feature encoded by `recsys.data.encoding.fingerprint`: 0 missing, otherwise 1 .. 2**63 - 1."""
+
+    kind: Literal["fingerprint"] = "fingerprint"
+    role: Role
+    max_length: int | None = None
+
+
+class SequenceInfo(Config):
+    """A history of the values of feature `of`."""
+
+    kind: Literal["sequence"] = "sequence"
+    role: Literal["user"] = "user"
+    of: str
+    max_length: int
+    age: bool
+
+
+class NumericInfo(Config):
+    """A number, stored raw (float32, NaN for missing); the model's graph transforms it by these training statistics."""
+
+    kind: Literal["numeric"] = "numeric"
+    role: Role
+    transform: Literal["standardize", "log", "bucketize"]
+    mean: float
+    """Mean over the training rows (after the log, for `log`)."""
+    std: float
+    """Standard deviation, likewise; 1 for a constant column."""
+    boundaries: Many[float] = ()
+    """Strictly rising quantiles, for `bucketize`: the id is 0 for missing, else 1 + number of boundaries <= x."""
+
+
+class VectorInfo(Config):
+    """A given dense embedding."""
+
+    kind: Literal["vector"] = "vector"
+    role: Role
+    dim: int
+
+
+FeatureInfo = Annotated[
+    CategoricalInfo | FingerprintInfo | SequenceInfo | NumericInfo | VectorInfo, Field(discriminator="kind")
+]
+
+
+class Counts(Config):
+    """Sizes of everything."""
+
+    users: int
+    items: int
+    events: int
+    """Positive events: the rows of `events/`."""
+    train: int
+    valid: int
+    test: int
+    dropped: int
+    """Raw events that were neither positive nor negative."""
+
+
+class DatasetInfo(Config):
+    """`dataset.json`."""
+
+    format: Literal[1] = 1
+    name: str
+    digest: str
+    """SHA-256 over the data and schema config, the source files' contents and the format: the cache key."""
+    table_schema: SchemaConfig
+    features: dict[str, FeatureInfo]
+    counts: Counts
+    split: str
+    """Kind of split."""
+    has_time: bool
+    rows_per_group: int

@@ -1,0 +1,141 @@
+"""What a feature is: its kind, whom it describes, how its raw values are read.
+
+The schema speaks of meaning only; widths and tables belong to `embeddings`. Feature names are the keys of
+`SchemaConfig.features`; raw values come from the column of that name unless `column` says otherwise.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, PositiveInt, model_validator
+
+from recsys.config.base import Config, Many
+
+Role = Literal["user", "item", "context"]
+"""Whom a feature describes. `user` and `item` features are one value per user or item (taken from the users or items
+table, or else from the latest training event that names them); `context` features are one value per event."""
+
+
+class VocabularyEncoding(Config):
+    """Ids by a vocabulary of the values that the training part holds."""
+
+    kind: Literal["vocabulary"] = "vocabulary"
+    min_count: PositiveInt = 1
+    """A value needs this many training rows to get an id of its own."""
+    oov_rows: PositiveInt = 1
+    """Values outside the vocabulary share this many ids, chosen by hash."""
+
+
+class HashEncoding(Config):
+    """No vocabulary: a 63-bit fingerprint of the value, for tables that hash."""
+
+    kind: Literal["hash"] = "hash"
+
+
+Encoding = Annotated[VocabularyEncoding | HashEncoding, Field(discriminator="kind")]
+
+
+class _Feature(Config):
+    role: Role
+    """Whom the feature describes: user, item or context."""
+    column: str | None = None
+    """The raw column; the feature's own name by default."""
+
+
+class Categorical(_Feature):
+    """One value out of many. Integers and booleans are read as text; null and "" mean missing."""
+
+    kind: Literal["categorical"]
+    encoding: Encoding = VocabularyEncoding()
+
+
+class MultiValued(_Feature):
+    """A set of values: a list column, or text with a separator."""
+
+    kind: Literal["multi_valued"]
+    separator: str | None = Field(default=None, min_length=1)
+    """Splits a text column; leave it out for list columns."""
+    max_length: PositiveInt = 16
+    """Values after this many (in the order of the data) are left out."""
+    encoding: Encoding = VocabularyEncoding()
+
+
+class Sequence(Config):
+    """The user's history: values of an item feature in the user's earlier positive events, oldest to newest."""
+
+    kind: Literal["sequence"]
+    of: str
+    """The categorical item feature whose values (and vocabulary) the history holds."""
+    max_length: PositiveInt = 50
+    """The newest events are kept."""
+    age: bool = False
+    """Also give each event's age in seconds, as the feature `NAME.age`."""
+
+    @property
+    def role(self) -> Role:
+        return "user"
+
+
+class Numeric(_Feature):
+    """A number; null and NaN mean missing (the training mean after standardising, or a bucket of its own)."""
+
+    kind: Literal["numeric"]
+    transform: Literal["standardize", "log", "bucketize"] = "standardize"
+    """`standardize`: (x - mean) / sd; `log`: sign(x) log(1 + |x|), then standardised; `bucketize`: an id by quantile."""
+    buckets: PositiveInt = 10
+    """Number of quantile buckets, for `bucketize`."""
+
+
+class Vector(_Feature):
+    """A given dense embedding: a list column of `dim` floats; null means zeros."""
+
+    kind: Literal["vector"]
+    dim: PositiveInt
+
+
+Feature = Annotated[Categorical | MultiValued | Sequence | Numeric | Vector, Field(discriminator="kind")]
+
+
+class SchemaConfig(Config):
+    """The columns of the event log and the features made from them."""
+
+    user: str
+    """Column of the event log that names the user."""
+    item: str
+    """Column of the event log that names the item."""
+    timestamp: str | None = None
+    """Column with the event's time: a number in `timestamp_unit`, or a date/time type."""
+    timestamp_unit: Literal["s", "ms", "us"] = "s"
+    """Unit of a numeric timestamp."""
+    weight: str | None = None
+    """Column with the example's weight in the loss (1 where left out)."""
+    title: str | None = None
+    """Item column that people read in recommendations."""
+    features: dict[str, Feature]
+    """Features by name."""
+
+    @model_validator(mode="after")
+    def _features_fit(self) -> Self:
+        for name, feature in self.features.items():
+            if not name.isidentifier():
+                raise ValueError(f"feature name {name!r} is not an identifier (letters, digits, underscore)")
+            if not isinstance(feature, Sequence):
+                continue
+            source = self.features.get(feature.of)
+            if not isinstance(source, Categorical) or source.role != "item":
+                raise ValueError(f"sequence {name!r}: 'of' names {feature.of!r}, which is no categorical item feature")
+            if self.timestamp is None:
+                raise ValueError(f"sequence {name!r} needs `timestamp`: a history is what came strictly before")
+        return self
+
+    def of_role(self, *roles: Role) -> dict[str, Feature]:
+        """The features with one of these roles, in the YAML's order."""
+        return {name: feature for name, feature in self.features.items() if feature.role in roles}
+
+    def column(self, name: str) -> str:
+        """The raw column of feature `name` (for a sequence: that of the feature it repeats)."""
+        feature = self.features[name]
+        if isinstance(feature, Sequence):
+            return self.column(feature.of)
+        return feature.column or name
