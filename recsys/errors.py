@@ -1,7 +1,8 @@
 """What can go wrong by a user's hand, and how it is said.
 
-Every error a user can cause is a `RecsysError` made of one or more `Problem`s: the place, what was found there, what was
-expected and the cure. The command line prints one line a problem and exits non-zero; anything else that escapes is a bug.
+Every error a user can cause is a `RecsysError` made of one or more `Problem`s: the place, what was found there, what
+was expected and the cure. The command line prints one line a problem and exits non-zero; anything else that escapes
+is a bug.
 """
 
 from __future__ import annotations

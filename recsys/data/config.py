@@ -81,7 +81,7 @@ class RandomSplit(Config):
 
 
 class ByUserSplit(Config):
-    """Whole users are held out; of each, the latest `targets` share of events are to be predicted from the earlier ones."""
+    """Whole users are held out; of each, the latest `targets` share of events is to be predicted from the earlier."""
 
     kind: Literal["by_user"]
     valid: Share = 0.1

@@ -1,4 +1,4 @@
-"""The prepared data set: what `recsys prepare` writes and everything later reads. `docs/architecture.md` draws the folder."""
+"""The prepared data set: what `recsys prepare` writes and all later steps read. `docs/architecture.md` draws it."""
 
 from __future__ import annotations
 

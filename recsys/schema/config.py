@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
-from recsys.config.base import Config, Many
+from recsys.config.base import Config
 
 Role = Literal["user", "item", "context"]
 """Whom a feature describes. `user` and `item` features are one value per user or item (taken from the users or items
@@ -74,6 +74,7 @@ class Sequence(Config):
 
     @property
     def role(self) -> Role:
+        """Always `user`."""
         return "user"
 
 
@@ -82,7 +83,7 @@ class Numeric(_Feature):
 
     kind: Literal["numeric"]
     transform: Literal["standardize", "log", "bucketize"] = "standardize"
-    """`standardize`: (x - mean) / sd; `log`: sign(x) log(1 + |x|), then standardised; `bucketize`: an id by quantile."""
+    """`standardize`: (x - mean) / sd; `log`: sign(x) log(1 + |x|), standardised; `bucketize`: an id by quantile."""
     buckets: PositiveInt = 10
     """Number of quantile buckets, for `bucketize`."""
 
