@@ -27,8 +27,9 @@ class Ragged:
             or len(self.offsets) == 0
             or self.offsets[0] != 0
             or self.offsets[-1] != len(self.values)
+            or np.any(np.diff(self.offsets) < 0)
         ):
-            raise ValueError(f"offsets must run from 0 to {len(self.values)}, the number of values")
+            raise ValueError(f"offsets must rise from 0 to {len(self.values)}, the number of values")
 
     @classmethod
     def from_lists(cls, rows: Sequence[ArrayLike]) -> Ragged:
@@ -40,6 +41,8 @@ class Ragged:
     @classmethod
     def from_pairs(cls, rows: NDArray[np.integer], values: NDArray[np.integer], count: int) -> Ragged:
         """From parallel arrays of row numbers (any order) and values; `count` is the number of rows."""
+        if len(rows) and not 0 <= rows.min() <= rows.max() < count:
+            raise ValueError(f"row numbers must lie in 0..{count - 1}, not in {rows.min()}..{rows.max()}")
         order = np.argsort(rows, kind="stable")
         offsets = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=count))]).astype(np.int64)
         return cls(values[order], offsets)
@@ -71,3 +74,39 @@ class Ragged:
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
         return Ragged(self.values[np.repeat(self.offsets[rows], lengths) + within], offsets)
+
+    def contains(self, table: NDArray[np.integer]) -> NDArray[np.bool_]:
+        """[R, K] whether row r holds `table[r, k]`; negative entries of the table mean nothing.
+
+        >>> Ragged.from_lists([[3, 1], []]).contains(np.array([[1, 2], [3, -1]])).tolist()
+        [[True, False], [False, False]]
+        """
+        if table.ndim != 2 or len(table) != len(self):
+            raise ValueError(f"a table of {len(self)} rows is needed, not one of shape {table.shape}")
+        stride = _stride(self.values, table)
+        keys = table.astype(np.int64) + np.arange(len(self))[:, None] * stride
+        return np.isin(keys, self._keys(stride)) & (table >= 0)
+
+    def difference(self, other: Ragged) -> Ragged:
+        """Rows as sets: the distinct values of each row that the same row of `other` lacks, ascending.
+
+        >>> r = Ragged.from_lists([[3, 1, 3], [2]]).difference(Ragged.from_lists([[1], [3]]))
+        >>> r[0].tolist(), r[1].tolist()
+        ([3], [2])
+        """
+        if len(other) != len(self):
+            raise ValueError(f"{len(self)} rows cannot lose the values of {len(other)} rows")
+        stride = _stride(self.values, other.values)
+        rows, values = np.divmod(np.setdiff1d(self._keys(stride), other._keys(stride)), stride)
+        return Ragged.from_pairs(rows, values, len(self))
+
+    def _keys(self, stride: int) -> NDArray[np.int64]:
+        """One number for each (row, value), so that rows are compared all at once."""
+        if len(self.values) and self.values.min() < 0:
+            raise ValueError(f"values must not be negative, as {self.values.min()} is")
+        return self.row_of_value * stride + self.values.astype(np.int64)
+
+
+def _stride(*arrays: NDArray[np.integer]) -> int:
+    """More than any value."""
+    return 1 + max((int(a.max()) for a in arrays if a.size), default=0)

@@ -1,0 +1,82 @@
+"""Ranking metrics at a cut-off, one value per query.
+
+They take `hits` [Q, K], whether the item at each rank (best first) is relevant, and `relevant` [Q], how many relevant
+items the query has in the whole catalogue. They raise ValueError for a query without relevant items, for which none of
+them is defined: leave such queries out, and count them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.ragged import Ragged
+
+Hits = NDArray[np.bool_]
+Counts = NDArray[np.integer]
+PerQuery = NDArray[np.float64]
+
+
+def hits(ranked: NDArray[np.integer], relevant: Ragged) -> Hits:
+    """[Q, K] whether each recommended item is relevant to its query.
+
+    Args:
+        ranked: [Q, K] items, best first, distinct in a row; -1 where there is none.
+        relevant: the relevant items of each of the Q queries.
+
+    >>> hits(np.array([[7, 3, -1]]), Ragged.from_lists([[3, 5]])).tolist()
+    [[False, True, False]]
+    """
+    return relevant.contains(ranked)
+
+
+def _top(hits: Hits, relevant: Counts, k: int) -> Hits:
+    """The first k ranks, once the arguments are known to be sound."""
+    if hits.ndim != 2 or hits.dtype != np.bool_ or relevant.shape != hits.shape[:1]:
+        raise ValueError(f"hits must be bool [Q, K] and relevant [Q], not {hits.dtype} {hits.shape}, {relevant.shape}")
+    if not 1 <= k <= hits.shape[1]:
+        raise ValueError(f"k is {k}, but the ranking holds ranks 1 to {hits.shape[1]}")
+    if len(relevant) and relevant.min() < 1:
+        raise ValueError(f"{np.sum(relevant < 1)} of {len(relevant)} queries have no relevant items: leave them out")
+    if np.any(hits.sum(axis=1) > relevant):
+        raise ValueError("more hits than relevant items: a ranking holds an item twice, or relevant is wrong")
+    return hits[:, :k]
+
+
+def recall_at_k(hits: Hits, relevant: Counts, k: int) -> PerQuery:
+    """[Q] share of the query's relevant items among the first k."""
+    return _top(hits, relevant, k).sum(axis=1) / relevant
+
+
+def precision_at_k(hits: Hits, relevant: Counts, k: int) -> PerQuery:
+    """[Q] share of the first k ranks that hold a relevant item."""
+    return _top(hits, relevant, k).sum(axis=1) / k
+
+
+def hit_rate_at_k(hits: Hits, relevant: Counts, k: int) -> PerQuery:
+    """[Q] 1 if any of the first k is relevant, else 0."""
+    return _top(hits, relevant, k).any(axis=1).astype(np.float64)
+
+
+def ndcg_at_k(hits: Hits, relevant: Counts, k: int) -> PerQuery:
+    """[Q] discounted gain sum_r hit_r / log2(r + 1) of the first k, over that of the best ranking possible.
+
+    The best ranking has min(relevant, k) hits at the top (Järvelin and Kekäläinen, 2002, with binary gains).
+    """
+    top = _top(hits, relevant, k)
+    discount = 1 / np.log2(np.arange(2, k + 2))
+    ideal = np.cumsum(discount)[np.minimum(relevant, k) - 1]
+    return np.asarray(top @ discount / ideal)
+
+
+def mrr_at_k(hits: Hits, relevant: Counts, k: int) -> PerQuery:
+    """[Q] 1 / rank of the first relevant item, 0 if it is not among the first k."""
+    top = _top(hits, relevant, k)
+    return np.where(top.any(axis=1), 1 / (top.argmax(axis=1) + 1), 0.0)
+
+
+def map_at_k(hits: Hits, relevant: Counts, k: int) -> PerQuery:
+    """[Q] average precision: the sum of precision@r over the hits r <= k, over min(relevant, k)."""
+    top = _top(hits, relevant, k)
+    precision = np.cumsum(top, axis=1) / np.arange(1, k + 1)
+    return np.sum(precision * top, axis=1) / np.minimum(relevant, k)
