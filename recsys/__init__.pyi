@@ -1,3 +1,3 @@
-from recsys.experiment import Experiment as Experiment
+from .experiment import Experiment as Experiment
 
 __version__: str

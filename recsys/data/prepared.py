@@ -1,0 +1,200 @@
+"""Opens a prepared folder: the tables in memory, the history windows, the users to evaluate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from recsys.data.dataset import MISSING, STAGES, CategoricalInfo, DatasetInfo, FingerprintInfo, Part, SequenceInfo
+from recsys.errors import DataError
+from recsys.ragged import Ragged
+from recsys.schema.config import Role
+
+Features = dict[str, NDArray]
+"""Encoded features by name, as a batch holds them."""
+
+_SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
+
+
+@dataclass(frozen=True)
+class Events:
+    """The positive events of all users, by user and in history order."""
+
+    item_index: NDArray[np.int32]
+    stage: NDArray[np.int8]
+    time: NDArray[np.int64] | None
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """One query per user with held-out positives: the user at the moment of the first of them.
+
+    Attributes:
+        user_index: [Q] ascending.
+        query: user, history and context features, as in a batch of size Q.
+        relevant: Q rows of item indices: the user's held-out positives.
+        seen: Q rows of item indices: positives of earlier stages, which are not to be recommended again.
+    """
+
+    user_index: NDArray[np.int32]
+    query: Features
+    relevant: Ragged
+    seen: Ragged
+
+
+class Prepared:
+    """A prepared data set on disk.
+
+    Raises:
+        DataError: the folder is missing, incomplete or of another format.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self.info = DatasetInfo.model_validate_json((path / "dataset.json").read_bytes())
+        except (OSError, ValidationError) as error:
+            raise DataError(
+                str(path / "dataset.json"),
+                f"cannot be read ({type(error).__name__})",
+                "a folder made by `recsys prepare`",
+                "delete the folder and prepare again",
+            ) from error
+
+    def names(self, *roles: Role) -> list[str]:
+        """Names of the features with one of these roles."""
+        return [name for name, info in self.info.features.items() if info.role in roles]
+
+    @cached_property
+    def items(self) -> pa.Table:
+        """`items.parquet`; row n is item index n."""
+        return pq.read_table(self.path / "items.parquet", memory_map=True)
+
+    @cached_property
+    def users(self) -> pa.Table:
+        """`users.parquet`; row n is user index n."""
+        return pq.read_table(self.path / "users.parquet", memory_map=True)
+
+    @cached_property
+    def train_count(self) -> NDArray[np.int64]:
+        """[N] positive training events of each item."""
+        return self.items["train_count"].to_numpy()
+
+    @cached_property
+    def events(self) -> Events:
+        """Every user's positive events; `users.event_start` says where a user's begin."""
+        columns = ["item_index", "stage", *(["time"] if self.info.has_time else [])]
+        table = pq.read_table(self.path / "events", columns=columns)
+        return Events(
+            item_index=table["item_index"].to_numpy(),
+            stage=table["stage"].to_numpy(),
+            time=table["time"].to_numpy() if self.info.has_time else None,
+        )
+
+    @cached_property
+    def event_start(self) -> NDArray[np.int64]:
+        """[U + 1] where each user's events begin, and the total."""
+        return np.append(self.users["event_start"].to_numpy(), self.info.counts.events)
+
+    @cached_property
+    def item_features(self) -> Features:
+        """Encoded item features, row n for item index n."""
+        return {name: dense(self.items[name], self.info, name) for name in self.names("item")}
+
+    @cached_property
+    def user_features(self) -> Features:
+        """Encoded user features without histories, row n for user index n."""
+        return {
+            name: dense(self.users[name], self.info, name)
+            for name in self.names("user")
+            if not isinstance(self.info.features[name], SequenceInfo)
+        }
+
+    def query_features(
+        self,
+        user_index: NDArray[np.int32],
+        history_stop: NDArray[np.int64],
+        context: Mapping[str, NDArray],
+        time: NDArray[np.int64] | None,
+    ) -> Features:
+        """User, history and context features of `n` queries, each user's history ending before `history_stop`."""
+        features = {name: column[user_index] for name, column in self.user_features.items()}
+        for name, info in self.info.features.items():
+            if isinstance(info, SequenceInfo):
+                window = self.windows(user_index, history_stop, info.max_length)
+                features[name] = self._values_at(window, info.of)
+                if info.age and time is not None:
+                    features[f"{name}.age"] = self._ages_at(window, time)
+        return features | dict(context)
+
+    def windows(self, user_index: NDArray[np.int32], history_stop: NDArray[np.int64], length: int) -> NDArray[np.int64]:
+        """[n, length] row numbers in `events` of each user's newest events before `history_stop`, oldest first; -1
+        pads the end.
+        """
+        start = np.maximum(self.event_start[user_index], history_stop - length)
+        window = start[:, None] + np.arange(length)
+        return np.where(window < history_stop[:, None], window, -1)
+
+    def _values_at(self, window: NDArray[np.int64], item_feature: str) -> NDArray:
+        ids = self.item_features[item_feature]
+        values = (
+            ids[self.events.item_index[window]] if len(self.events.item_index) else np.zeros(window.shape, ids.dtype)
+        )
+        return np.where(window >= 0, values, ids.dtype.type(MISSING))
+
+    def _ages_at(self, window: NDArray[np.int64], time: NDArray[np.int64]) -> NDArray[np.float32]:
+        assert self.events.time is not None
+        age = (time[:, None] - self.events.time[window]) * _SECONDS[self.info.table_schema.timestamp_unit]
+        return np.where(window >= 0, age, 0.0).astype(np.float32)
+
+    def held_out(self, part: Part) -> HeldOut:
+        """The users to evaluate on `part` ("valid" or "test")."""
+        table = pq.read_table(self.path / part)
+        table = table.filter(pa.compute.equal(table["label"], 1.0))
+        keys = [("user_index", "ascending"), *([("time", "ascending")] if self.info.has_time else [])]
+        table = table.sort_by([*keys, ("history_stop", "ascending"), ("item_index", "ascending")])
+        rows = table["user_index"].to_numpy()
+        users, first, query = np.unique(rows, return_index=True, return_inverse=True)
+        head = table.take(pa.array(first))
+        context = {name: dense(head[name], self.info, name) for name in self.names("context")}
+        time = head["time"].to_numpy() if self.info.has_time else None
+        return HeldOut(
+            user_index=users,
+            query=self.query_features(users, head["history_stop"].to_numpy(), context, time),
+            relevant=Ragged.from_pairs(query, table["item_index"].to_numpy(), len(users)),
+            seen=self.seen_before(part).take(users),
+        )
+
+    def seen_before(self, part: Part | None) -> Ragged:
+        """Every user's positive items of earlier stages than `part` (of all stages for None); row n is user index n."""
+        earlier = np.ones(len(self.events.stage), bool)
+        if part is not None:
+            earlier = (self.events.stage < STAGES[part]) | (self.events.stage == STAGES["context"])
+        offsets = np.concatenate([[0], np.cumsum(earlier)]).astype(np.int64)[self.event_start]
+        return Ragged(self.events.item_index[earlier], offsets)
+
+
+def dense(column: pa.ChunkedArray, info: DatasetInfo, name: str) -> NDArray:
+    """An encoded Parquet column as a batch holds it: [n], [n, L] padded with 0 at the end, or [n, D]."""
+    if not pa.types.is_list(column.type) and not pa.types.is_fixed_size_list(column.type):
+        return column.to_numpy()
+    feature = info.features[name]
+    array = column.combine_chunks()
+    lengths = pa.compute.list_value_length(array).to_numpy(zero_copy_only=False).astype(np.int64)
+    values = array.flatten().to_numpy(zero_copy_only=False)
+    width = getattr(feature, "dim", None)
+    if width is not None:
+        return values.reshape(len(lengths), width)
+    assert isinstance(feature, (CategoricalInfo, FingerprintInfo))
+    assert feature.max_length is not None
+    out = np.full((len(lengths), feature.max_length), MISSING, values.dtype)
+    out[np.arange(feature.max_length) < lengths[:, None]] = values
+    return out

@@ -1,0 +1,42 @@
+"""Several rows into one vector."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from recsys._compat import keras, tf
+
+
+def pool(values: tf.Tensor, weights: tf.Tensor, how: Literal["mean", "sum", "sqrtn"]) -> tf.Tensor:
+    """Weighted pooling over T; a row without any weight gives zeros.
+
+    Args:
+        values: [B, T, d].
+        weights: [B, T], 0 for padding.
+        how: `sum` = Σ w v; `mean` = Σ w v / Σ w; `sqrtn` = Σ w v / sqrt(Σ w²).
+
+    Returns:
+        [B, d].
+    """
+    total = tf.einsum("bt,btd->bd", weights, values)
+    if how == "sum":
+        return total
+    if how == "mean":
+        return tf.math.divide_no_nan(total, tf.reduce_sum(weights, 1, keepdims=True))
+    return tf.math.divide_no_nan(total, tf.sqrt(tf.reduce_sum(tf.square(weights), 1, keepdims=True)))
+
+
+class AgeDecay(keras.layers.Layer):
+    """Weights (1 + age in hours)^-decay for the events of a history, with one learned decay >= 0 (0.13 at the
+    start).
+    """
+
+    def build(self, _: object) -> None:
+        """Makes the scalar."""
+        self.raw_decay = self.add_weight(name="raw_decay", shape=(), initializer=keras.initializers.Constant(-2.0))
+        super().build(None)
+
+    def call(self, age: tf.Tensor) -> tf.Tensor:
+        """From ages [B, T] in seconds to weights [B, T] in (0, 1]; an age below zero counts as zero."""
+        hours = tf.maximum(age, 0.0) / 3600.0
+        return tf.exp(-tf.nn.softplus(self.raw_decay) * tf.math.log1p(hours))

@@ -1,0 +1,76 @@
+"""Two-tower retrieval."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from recsys._compat import keras, tf
+from recsys.data.dataset import FeatureInfo
+from recsys.embeddings.collection import EmbeddingCollection
+from recsys.embeddings.config import EmbeddingsConfig
+from recsys.models.base import Batch, EmbeddingModel
+from recsys.models.config import TowerConfig, TwoTowerConfig
+from recsys.models.layers import MLP
+from recsys.objectives.in_batch_softmax import in_batch_softmax
+
+
+class Tower(keras.layers.Layer):
+    """Encoded features -> one vector [B, d]."""
+
+    def __init__(
+        self,
+        config: TowerConfig,
+        normalize: bool,
+        embeddings: EmbeddingCollection,
+        seed: int,
+        step: tf.Variable,
+        name: str,
+    ) -> None:
+        super().__init__(name=name)
+        self._embeddings = embeddings
+        self._mlp = MLP(config, config.output_dim, seed, step, f"{name}_mlp")
+        self._normalize = normalize
+
+    def call(self, features: Batch, training: bool = False) -> tf.Tensor:
+        """Embeds, concatenates, transforms, normalises."""
+        vectors = self._embeddings(features)
+        x = self._mlp(tf.concat(list(vectors.values()), -1), training=training)
+        return tf.math.l2_normalize(x, -1) if self._normalize else x
+
+
+class TwoTower(EmbeddingModel):
+    """Query and item tower trained by in-batch softmax.
+
+    Args:
+        config: the towers and the loss.
+        embeddings: tables, shared by both towers.
+        features: what `prepare` knows of every feature.
+        train_count: [N] positive training events of each catalogue item, for logQ.
+        seed: of initial weights and dropout.
+    """
+
+    def __init__(
+        self,
+        config: TwoTowerConfig,
+        embeddings: EmbeddingsConfig,
+        features: Mapping[str, FeatureInfo],
+        train_count: ArrayLike,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(embeddings, features, seed)
+        self.config = config
+        self.query_tower = Tower(config.query, config.normalize, self.embeddings, seed, self.global_step, "query_tower")
+        self.item_tower = Tower(config.item, config.normalize, self.embeddings, seed, self.global_step, "item_tower")
+        counts = np.asarray(train_count, np.float64)
+        # Items without training events are never candidates in training; the floor only keeps their logarithm finite.
+        self._log_q = tf.constant(np.log(np.maximum(counts, 0.5) / max(counts.sum(), 1.0)), tf.float32)
+
+    def example_losses(self, batch: Batch, training: bool) -> tf.Tensor:
+        """[b] in-batch softmax of each example."""
+        query = self.query_tower(batch["query"], training=training)
+        item = self.item_tower(batch["item"], training=training)
+        log_q = tf.gather(self._log_q, batch["item_index"])
+        return in_batch_softmax(self.config.loss, query, item, batch["item_index"], log_q)
