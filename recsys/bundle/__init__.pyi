@@ -1,0 +1,9 @@
+from .bundle import Bundle as Bundle
+from .manifest import Description as Description
+from .manifest import IndexFacts as IndexFacts
+from .manifest import Manifest as Manifest
+from .manifest import fields_of as fields_of
+from .requests import RequestEncoder as RequestEncoder
+from .users import UnknownUserError as UnknownUserError
+from .users import Users as Users
+from .writer import BundleWriter as BundleWriter

@@ -1,0 +1,131 @@
+"""A bundle, loaded: verified first, then opened part by part as it is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from recsys.bundle.manifest import INDEX, ITEM_TOWER, ITEMS, QUERY_TOWER, USERS, Manifest, SequenceField
+from recsys.bundle.requests import Request, RequestEncoder
+from recsys.bundle.tower import Tower
+from recsys.bundle.users import RAW, SortedTexts, Users
+from recsys.bundle.verify import check_files, check_versions, find, read_manifest
+from recsys.errors import BundleError
+from recsys.retrieval import ExactIndex, ScannIndex
+
+
+class Bundle:
+    """What is served. `Bundle.load(path)` makes one; its parts are opened on first use."""
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        self.folder = folder
+        self.manifest = manifest
+
+    @classmethod
+    def load(cls, path: Path | str, *, verify: bool = True) -> Self:
+        """Verify a bundle and hand it out. Nothing in it is opened before all of it is found as the manifest says.
+
+        Args:
+            path: a bundle (`bundle/3`), a folder of bundles (the highest number is taken) or a run directory.
+            verify: False leaves out the SHA-256 digests (every file is read once for them), nothing else.
+
+        Raises:
+            BundleError: the bundle is missing, incomplete, altered, or made for other versions.
+        """
+        folder = find(path)
+        manifest = read_manifest(folder)
+        check_files(folder, manifest, digests=verify)
+        check_versions(folder, manifest)
+        return cls(folder, manifest)
+
+    @cached_property
+    def items(self) -> pa.Table:
+        """Row n is item index n: `item`, `title` (if there are titles), `raw.FEATURE`."""
+        table = self._table(ITEMS, ["item", *(f"{RAW}{field.of}" for field in self._sequences)])
+        if table.num_rows != self.manifest.catalogue_size:
+            raise BundleError(
+                str(self.folder / ITEMS),
+                f"{table.num_rows} rows",
+                f"{self.manifest.catalogue_size}, the catalogue's size",
+                "export the run again",
+            )
+        return table
+
+    @cached_property
+    def users(self) -> Users:
+        """The known users."""
+        time = ["history_time"] if any(field.age for field in self._sequences) else []
+        return Users(self._table(USERS, ["user", "history", "seen", *time]), str(self.folder / USERS))
+
+    @cached_property
+    def query_encoder(self) -> RequestEncoder:
+        """Encodes user and context features."""
+        return RequestEncoder(self.manifest.request)
+
+    @cached_property
+    def item_encoder(self) -> RequestEncoder:
+        """Encodes item features."""
+        return RequestEncoder(self.manifest.item)
+
+    @cached_property
+    def query_tower(self) -> Tower:
+        """[B, d] embeddings of encoded queries."""
+        return Tower(self.folder / QUERY_TOWER, self.query_encoder.inputs)
+
+    @cached_property
+    def item_tower(self) -> Tower:
+        """[B, d] embeddings of encoded items."""
+        return Tower(self.folder / ITEM_TOWER, self.item_encoder.inputs)
+
+    @cached_property
+    def index(self) -> ExactIndex | ScannIndex:
+        """The index over the catalogue's vectors."""
+        folder = self.folder / INDEX
+        return ScannIndex.load(folder) if self.manifest.index.kind == "scann" else ExactIndex.load(folder)
+
+    def embed(self, requests: Sequence[Request]) -> NDArray[np.float32]:
+        """[B, d] query embeddings of raw requests.
+
+        Raises:
+            RequestError: a value does not fit its feature.
+        """
+        return self.query_tower(self.query_encoder.encode(requests))
+
+    def embed_items(self, items: Sequence[Request]) -> NDArray[np.float32]:
+        """[B, d] item embeddings of raw item features, such as those of an item that is new.
+
+        Raises:
+            RequestError: a value does not fit its feature.
+        """
+        return self.item_tower(self.item_encoder.encode(items))
+
+    def find_item(self, item: str) -> int | None:
+        """The index of an item, or None where the catalogue has none of this id."""
+        return self._item_rows.find(item)
+
+    @cached_property
+    def _item_rows(self) -> SortedTexts:
+        return SortedTexts(self.items["item"], f"{self.folder / ITEMS}: column item")
+
+    @property
+    def _sequences(self) -> list[SequenceField]:
+        return [field for field in self.manifest.request.values() if isinstance(field, SequenceField)]
+
+    def _table(self, name: str, columns: list[str]) -> pa.Table:
+        """The whole table in contiguous columns; it must have those named."""
+        place = str(self.folder / name)
+        try:
+            table = pq.read_table(self.folder / name).combine_chunks()
+        except (OSError, pa.ArrowInvalid) as error:
+            raise BundleError(place, f"cannot be read ({error})", "Parquet", "export the run again") from error
+        absent = [column for column in columns if column not in table.column_names]
+        if absent:
+            raise BundleError(place, f"has no column {', '.join(absent)}", "", "export the run again")
+        return table

@@ -1,0 +1,181 @@
+"""`manifest.json`: what a bundle is, what a request to it holds, and the digest of every file in it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from pathlib import PurePosixPath
+from typing import Annotated, Literal, Self
+
+from pydantic import AwareDatetime, Field, NonNegativeInt, PositiveInt, field_validator, model_validator
+
+import recsys
+from recsys.config.base import Config
+from recsys.schema.config import Categorical, Feature, MultiValued, Numeric, Role, SchemaConfig, Sequence
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+QUERY_TOWER, ITEM_TOWER, RETRIEVER = "query_tower", "item_tower", "retriever"
+INDEX, VECTORS, SCANN = "index", "index/vectors.npy", "index/scann"
+ITEMS, USERS = "items.parquet", "users.parquet"
+REQUIRED = (f"{QUERY_TOWER}/saved_model.pb", f"{ITEM_TOWER}/saved_model.pb", VECTORS, ITEMS, USERS)
+"""Files without which nothing can be served."""
+
+
+class _RawField(Config):
+    role: Role
+    """Whom it describes: the bundle knows `user` features of known users; `context` comes with the request."""
+
+
+class CategoricalField(_RawField):
+    """One value: text, an integer or a boolean."""
+
+    kind: Literal["categorical"] = "categorical"
+
+
+class MultiValuedField(_RawField):
+    """A list of values, of which the first `max_length` count."""
+
+    kind: Literal["multi_valued"] = "multi_valued"
+    max_length: PositiveInt
+
+
+class SequenceField(_RawField):
+    """A history of the values of item feature `of`, oldest first, of which the newest `max_length` count."""
+
+    kind: Literal["sequence"] = "sequence"
+    role: Role = "user"
+    of: str
+    max_length: PositiveInt
+    age: bool = False
+    """Whether `NAME.age` comes with it: seconds before the request, one for each event."""
+
+
+class NumericField(_RawField):
+    """One finite number."""
+
+    kind: Literal["numeric"] = "numeric"
+
+
+class VectorField(_RawField):
+    """A list of `dim` finite numbers."""
+
+    kind: Literal["vector"] = "vector"
+    dim: PositiveInt
+
+
+RawField = Annotated[
+    CategoricalField | MultiValuedField | SequenceField | NumericField | VectorField, Field(discriminator="kind")
+]
+
+
+class IndexFacts(Config):
+    """Which index answers, and how near it is to exact search."""
+
+    kind: Literal["exact", "scann"]
+    k: PositiveInt
+    """The cut-off at which the recall was measured."""
+    recall: Annotated[float, Field(ge=0.0, le=1.0)]
+    """Measured recall@k against exact search (1 for the exact index)."""
+
+
+class Versions(Config):
+    """Installed versions at export."""
+
+    recsys: str
+    tensorflow: str
+    numpy: str
+    scann: str | None
+    """None where ScaNN was not installed."""
+
+    @classmethod
+    def installed(cls) -> Versions:
+        """The versions in this environment, without importing any of them."""
+        return cls(
+            recsys=recsys.__version__,
+            tensorflow=_version("tensorflow") or _version("tensorflow-cpu") or "none",
+            numpy=_version("numpy") or "none",
+            scann=_version("scann"),
+        )
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+class FileFacts(Config):
+    """One file of the bundle."""
+
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    bytes: NonNegativeInt
+
+
+class Description(Config):
+    """The part of the manifest that the exporter knows; `BundleWriter` adds the rest."""
+
+    name: str
+    """The experiment's name."""
+    request: dict[str, RawField]
+    """The user and context features that a request may hold, by name."""
+    item: dict[str, RawField]
+    """The item features, by name: the inputs of the item tower."""
+    embedding_dim: PositiveInt
+    catalogue_size: PositiveInt
+    metrics: dict[str, float]
+    """Test metrics of the exported model."""
+    index: IndexFacts
+    config_digest: str
+    data_digest: str
+    timestamp_unit: Literal["s", "ms", "us"] | None = None
+    """Unit of `history_time`, `data_time` and a request's `time`; None where the data have no time."""
+    data_time: int | None = None
+    """Time of the latest event in the data, in `timestamp_unit`."""
+
+    @model_validator(mode="after")
+    def _ages_need_time(self) -> Self:
+        if self.timestamp_unit is None and any(isinstance(f, SequenceField) and f.age for f in self.request.values()):
+            raise ValueError("a sequence with ages needs `timestamp_unit`")
+        return self
+
+
+class Manifest(Description):
+    """`manifest.json`."""
+
+    format: Literal[1] = FORMAT
+    version: PositiveInt
+    """N of `bundle/N/`."""
+    created: AwareDatetime
+    versions: Versions
+    files: dict[str, FileFacts]
+    """Every file but this one, by its path in the bundle."""
+
+    @field_validator("files")
+    @classmethod
+    def _files_inside(cls, files: dict[str, FileFacts]) -> dict[str, FileFacts]:
+        for name in files:
+            path = PurePosixPath(name)
+            if "\\" in name or "\0" in name or path.is_absolute() or ".." in path.parts or str(path) != name:
+                raise ValueError(f"{name!r} is no plain path inside the bundle")
+        absent = [name for name in REQUIRED if name not in files]
+        if absent:
+            raise ValueError(f"required files are not listed: {', '.join(absent)}")
+        return files
+
+
+def fields_of(schema: SchemaConfig, *roles: Role) -> dict[str, RawField]:
+    """The features with one of these roles, as a request carries them: `fields_of(schema, "user", "context")`."""
+    return {name: _field(feature) for name, feature in schema.of_role(*roles).items()}
+
+
+def _field(feature: Feature) -> RawField:
+    if isinstance(feature, Categorical):
+        return CategoricalField(role=feature.role)
+    if isinstance(feature, MultiValued):
+        return MultiValuedField(role=feature.role, max_length=feature.max_length)
+    if isinstance(feature, Sequence):
+        return SequenceField(of=feature.of, max_length=feature.max_length, age=feature.age)
+    if isinstance(feature, Numeric):
+        return NumericField(role=feature.role)
+    return VectorField(role=feature.role, dim=feature.dim)

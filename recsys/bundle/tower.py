@@ -1,0 +1,50 @@
+"""A tower: the `serving_default` signature of a SavedModel, on arrays."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.errors import BundleError
+
+
+class Tower:
+    """Raw features in, embeddings out. Loading it imports TensorFlow, and nothing of Keras.
+
+    Raises:
+        BundleError: the SavedModel cannot be loaded, or takes other inputs than the manifest says.
+    """
+
+    def __init__(self, folder: Path, inputs: frozenset[str]) -> None:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        import tensorflow as tf
+
+        self._tf = tf
+        try:
+            self._model = tf.saved_model.load(str(folder))  # kept: the signature does not hold its variables
+            self._signature = self._model.signatures["serving_default"]
+        except (OSError, KeyError, ValueError, tf.errors.OpError) as error:
+            lines = str(error).splitlines() or [type(error).__name__]
+            raise BundleError(str(folder), f"cannot be loaded ({lines[0]})", "a SavedModel", "export again") from error
+        takes = set(self._signature.structured_input_signature[1])
+        if takes != inputs:
+            raise BundleError(
+                str(folder),
+                f"takes {', '.join(sorted(takes))}",
+                f"what the manifest says: {', '.join(sorted(inputs))}",
+                "export the run again",
+            )
+
+    def __call__(self, arrays: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+        """[B, d] embeddings of B encoded requests (`RequestEncoder.encode`)."""
+        tensors = {
+            name: self._tf.constant(array, self._tf.string if array.dtype == object else self._tf.float32)
+            for name, array in arrays.items()
+        }
+        embeddings: NDArray[np.float32] = self._signature(**tensors)["embedding"].numpy()
+        return embeddings

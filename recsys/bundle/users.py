@@ -1,0 +1,94 @@
+"""The users that a bundle knows: their raw features, history and seen items."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from recsys.errors import BundleError, RequestError
+
+RAW = "raw."
+"""Prefix of the columns that hold raw feature values."""
+
+
+class UnknownUserError(RequestError):
+    """The bundle does not know the user."""
+
+
+class SortedTexts:
+    """Row numbers of texts in a strictly rising column: a binary search on the column itself, no memory beside it."""
+
+    def __init__(self, column: pa.ChunkedArray, place: str) -> None:
+        """Args: `column` of text; `place` names it in errors. Raises `BundleError` where it is not strictly rising."""
+        self._texts = column.cast(pa.large_string()).combine_chunks()
+        rising = pc.all(pc.less(self._texts[:-1], self._texts[1:]), min_count=0).as_py()
+        if self._texts.null_count or not rising:
+            raise BundleError(place, "is not sorted, or holds a value twice", "unique text in code point order")
+
+    def find(self, text: str) -> int | None:
+        """The row that holds `text`, or None."""
+        low, high = 0, len(self._texts)
+        while low < high:
+            middle = (low + high) // 2
+            if self._texts[middle].as_py() < text:
+                low = middle + 1
+            else:
+                high = middle
+        return low if low < len(self._texts) and self._texts[low].as_py() == text else None
+
+
+class Users:
+    """`users.parquet` in memory (Arrow: about 20 bytes a user, 12 bytes an event, and the raw features)."""
+
+    def __init__(self, table: pa.Table, place: str) -> None:
+        """Args: `table` in contiguous columns; `place` names the file in errors. Raises `BundleError`."""
+        self._table = table
+        self._rows = SortedTexts(table["user"], f"{place}: column user")
+
+    def __len__(self) -> int:
+        return self._table.num_rows
+
+    def row(self, user: str) -> int:
+        """The row of a user.
+
+        Raises:
+            UnknownUserError: the bundle has none of this name.
+        """
+        row = self._rows.find(user)
+        if row is None:
+            raise UnknownUserError(
+                "user", f"no user {user!r} in the bundle", f"one of its {len(self)} users", "send `features` instead"
+            )
+        return row
+
+    def names(self, count: int) -> list[str]:
+        """The first `count` users, to try things with."""
+        return cast(list[str], self._table["user"].slice(0, count).to_pylist())
+
+    def features(self, row: int) -> dict[str, Any]:
+        """The user's raw features by name, null for missing."""
+        return {
+            name.removeprefix(RAW): self._table[name][row].as_py()
+            for name in self._table.column_names
+            if name.startswith(RAW)
+        }
+
+    def history(self, row: int) -> NDArray[np.int32]:
+        """Item indices, oldest first."""
+        return self._list("history", row, np.int32)
+
+    def history_time(self, row: int) -> NDArray[np.int64] | None:
+        """Times of the history's events, in the manifest's `timestamp_unit`; None where the data have no time."""
+        return self._list("history_time", row, np.int64) if "history_time" in self._table.column_names else None
+
+    def seen(self, row: int) -> NDArray[np.int32]:
+        """Item indices that the user has met, in no order that counts."""
+        return self._list("seen", row, np.int32)
+
+    def _list(self, column: str, row: int, dtype: type[Any]) -> NDArray[Any]:
+        values = self._table[column][row].values
+        return np.empty(0, dtype) if values is None else values.to_numpy(zero_copy_only=False).astype(dtype)

@@ -1,0 +1,1 @@
+from tests.tiny_bundle import tiny_bundle  # noqa: F401

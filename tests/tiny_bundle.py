@@ -1,0 +1,140 @@
+"""A bundle made by hand, small enough to compute every recommendation on paper.
+
+The query tower's embedding holds one input per component, so that a score tells which inputs arrived, in which order:
+
+    e0  genre: drama 1, comedy 2, missing 0, any other -1
+    e1  sum over t of (t + 1) * (item index + 1) of `watched`, from the oldest (t = 0); missing counts 0
+    e2  sum of `watched.age`, in days
+    e3  price (missing: -1) + 10 for each tag "new" + 100 taste[0] + 1000 taste[1]
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from recsys.bundle import BundleWriter, Description, IndexFacts
+from recsys.bundle.manifest import (
+    CategoricalField,
+    MultiValuedField,
+    NumericField,
+    RawField,
+    SequenceField,
+    VectorField,
+)
+
+DAY = 86_400
+ITEMS = ["10", "2", "3", "9", "é", "日本"]
+TITLES = ["Ten", "Two", "Three", None, "Été", "日本 (1959)"]
+VECTORS = np.array(
+    [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1], [-1, 0, 0, 0], [0, 0, 0, 0.5]], dtype=np.float32
+)
+REQUEST: dict[str, RawField] = {
+    "genre": CategoricalField(role="user"),
+    "tags": MultiValuedField(role="user", max_length=2),
+    "watched": SequenceField(of="movie", max_length=3, age=True),
+    "price": NumericField(role="context"),
+    "taste": VectorField(role="user", dim=2),
+}
+USERS = pa.table(
+    {
+        "user": ["1", "42", "zoë"],
+        "raw.genre": pa.array(["comedy", None, "drama"]),
+        "raw.tags": pa.array([["new", "old"], None, []], pa.list_(pa.string())),
+        "raw.taste": pa.array([[0.5, 0.0], None, [0.0, 0.25]], pa.list_(pa.float32())),
+        "history": pa.array([[0, 3, 1, 2], [], [5]], pa.list_(pa.int32())),
+        "history_time": pa.array([[0, DAY, 2 * DAY, 3 * DAY], [], [DAY]], pa.list_(pa.int64())),
+        "seen": pa.array([[0, 1, 2, 3], [], [5]], pa.list_(pa.int32())),
+    }
+)
+
+
+def description(**changes: Any) -> Description:
+    facts: dict[str, Any] = {
+        "name": "tiny",
+        "request": REQUEST,
+        "item": {"movie": CategoricalField(role="item")},
+        "embedding_dim": 4,
+        "catalogue_size": len(ITEMS),
+        "metrics": {"ndcg@10": 0.5},
+        "index": IndexFacts(kind="exact", k=10, recall=1.0),
+        "config_digest": "0" * 64,
+        "data_digest": "1" * 64,
+        "timestamp_unit": "s",
+        "data_time": 3 * DAY,
+    }
+    return Description(**(facts | changes))
+
+
+def write(bundles: Path, **changes: Any) -> Path:
+    """Write the tiny bundle as the next one in `bundles`, with changes to its description."""
+    with BundleWriter(bundles) as writer:
+        save_towers(writer)
+        writer.path("index").mkdir()
+        np.save(writer.path("index", "vectors.npy"), VECTORS)
+        items = pa.table({"item": ITEMS, "title": TITLES, "raw.movie": ITEMS})
+        pq.write_table(items, writer.path("items.parquet"), row_group_size=2)
+        pq.write_table(USERS, writer.path("users.parquet"), row_group_size=1)
+        writer.describe(description(**changes))
+    return writer.folder
+
+
+def save_towers(writer: BundleWriter) -> None:
+    import tensorflow as tf
+
+    def table(keys: list[str], values: list[float], default: float) -> Any:
+        initializer = tf.lookup.KeyValueTensorInitializer(tf.constant(keys), tf.constant(values, tf.float32))
+        return tf.lookup.StaticHashTable(initializer, default)
+
+    class QueryTower(tf.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.genres = table(["", "drama", "comedy"], [0, 1, 2], -1.0)
+            self.codes = table(["", *ITEMS], [0, 1, 2, 3, 4, 5, 6], 0.0)
+
+        @tf.function(
+            input_signature=[
+                {
+                    "genre": tf.TensorSpec([None], tf.string, name="genre"),
+                    "tags": tf.TensorSpec([None, None], tf.string, name="tags"),
+                    "watched": tf.TensorSpec([None, None], tf.string, name="watched"),
+                    "watched.age": tf.TensorSpec([None, None], tf.float32, name="watched.age"),
+                    "price": tf.TensorSpec([None], tf.float32, name="price"),
+                    "taste": tf.TensorSpec([None, 2], tf.float32, name="taste"),
+                }
+            ]
+        )
+        def embed(self, inputs: Any) -> Any:
+            order = tf.range(1.0, 1.0 + tf.cast(tf.shape(inputs["watched"])[1], tf.float32))
+            price = tf.where(tf.math.is_nan(inputs["price"]), -1.0, inputs["price"])
+            new = tf.reduce_sum(tf.cast(inputs["tags"] == "new", tf.float32), 1)
+            components = [
+                self.genres.lookup(inputs["genre"]),
+                tf.reduce_sum(self.codes.lookup(inputs["watched"]) * order, 1),
+                tf.reduce_sum(inputs["watched.age"], 1) / DAY,
+                price + 10 * new + tf.linalg.matvec(inputs["taste"], tf.constant([100.0, 1000.0])),
+            ]
+            return {"embedding": tf.stack(components, 1)}
+
+    class ItemTower(tf.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.rows = table(ITEMS, [0, 1, 2, 3, 4, 5], -1.0)
+            self.vectors = tf.constant(np.vstack([VECTORS, np.zeros((1, 4), np.float32)]))
+
+        @tf.function(input_signature=[{"movie": tf.TensorSpec([None], tf.string, name="movie")}])
+        def embed(self, inputs: Any) -> Any:
+            row = tf.cast(self.rows.lookup(inputs["movie"]), tf.int32)
+            return {"embedding": tf.gather(self.vectors, tf.where(row < 0, len(ITEMS), row))}
+
+    for folder, tower in (("query_tower", QueryTower()), ("item_tower", ItemTower())):
+        tf.saved_model.save(tower, str(writer.path(folder)), signatures={"serving_default": tower.embed})
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny bundle of a run directory; tests that change it copy it first."""
+    return write(tmp_path_factory.mktemp("run") / "bundle")
