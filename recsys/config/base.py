@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 T = TypeVar("T")
 
@@ -28,3 +28,12 @@ class Config(BaseModel):
 
 Many = Annotated[tuple[T, ...], Field(strict=False)]
 """A sequence: a YAML or Python list is accepted where the immutable config holds a tuple."""
+
+
+def default_tag(key: str, value: str) -> BeforeValidator:
+    """For a discriminated union whose usual member need not be named: a mapping without `key` is read as if it said `key: value`."""
+
+    def fill(raw: Any) -> Any:
+        return {key: value, **raw} if isinstance(raw, dict) else raw
+
+    return BeforeValidator(fill)
