@@ -31,7 +31,9 @@ Many = Annotated[tuple[T, ...], Field(strict=False)]
 
 
 def default_tag(key: str, value: str) -> BeforeValidator:
-    """For a discriminated union whose usual member need not be named: a mapping without `key` is read as if it said `key: value`."""
+    """For a discriminated union whose usual member need not be named: a mapping without `key` is read as if it said
+    `key: value`.
+    """
 
     def fill(raw: Any) -> Any:
         return {key: value, **raw} if isinstance(raw, dict) else raw

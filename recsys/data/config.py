@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from recsys.config.base import Config, Many
+from recsys.config.base import Config, Many, default_tag
 from recsys.data.simulator_config import SimulatorConfig
 
 Share = Annotated[float, Field(gt=0.0, lt=1.0)]
@@ -107,7 +107,7 @@ class SparkEngine(Config):
     master: str = "local[2]"
 
 
-Engine = Annotated[DuckDBEngine | SparkEngine, Field(discriminator="kind")]
+Engine = Annotated[DuckDBEngine | SparkEngine, Field(discriminator="kind"), default_tag("kind", "duckdb")]
 
 
 class DataConfig(Config):

@@ -10,6 +10,7 @@ calls.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,15 +53,15 @@ class RowGroups:
         self._files = [pq.ParquetFile(path, memory_map=True) for path in sorted(folder.glob("part-*.parquet"))]
         self._groups = [(f, g) for f, file in enumerate(self._files) for g in range(file.metadata.num_row_groups)]
         self._sizes = np.array([self._files[f].metadata.row_group(g).num_rows for f, g in self._groups], dtype=np.int64)
-        self._seed = seed
+        self.part, self.seed = folder.name, seed
         self.rows = int(self._sizes.sum())
 
     def tables(self, epoch: int, start: int = 0) -> Iterator[tuple[int, pa.Table]]:
         """(row number of the first row, table), from row `start` of the epoch's order on."""
         order = np.arange(len(self._groups))
         pool = 1
-        if self._seed is not None:
-            order = np.random.default_rng([self._seed, epoch]).permutation(order)
+        if self.seed is not None:
+            order = np.random.default_rng([self.seed, epoch]).permutation(order)
             pool = POOL
         first = 0
         for at in range(0, len(order), pool):
@@ -70,8 +71,8 @@ class RowGroups:
                 table = pa.concat_tables(
                     [self._files[f].read_row_group(g) for f, g in (self._groups[i] for i in groups)]
                 )
-                if self._seed is not None:
-                    rows = np.random.default_rng([self._seed, epoch, at]).permutation(table.num_rows)
+                if self.seed is not None:
+                    rows = np.random.default_rng([self.seed, epoch, at]).permutation(table.num_rows)
                     table = table.take(pa.array(rows))
                 skipped = max(0, start - first)
                 yield first + skipped, table.slice(skipped)
@@ -123,6 +124,20 @@ class Examples:
         )
         dataset = tf.data.Dataset.from_generator(chunks, output_signature=signature)
         return dataset.rebatch(size, drop_remainder=True).prefetch(2)
+
+    def stored_batches(self, worker: int) -> tf.data.Dataset:
+        """All batches of epoch 0, endlessly, in an order of this worker's own, from files that any process can read.
+
+        Parameter-server workers run the input graph in another process, where no Python generator can follow; their
+        order is not synchronised, so neither is it resumed. The files are made once, beside the prepared shards.
+        """
+        folder = self._prepared.path / "stored" / f"{self._groups.part}-{self.batch_size}-{self._groups.seed}"
+        if not folder.exists():
+            temporary = folder.with_name(f".{folder.name}-{os.getpid()}")
+            self.batches(0).save(str(temporary))
+            os.replace(temporary, folder)
+        seed = (self._groups.seed or 0) + worker
+        return tf.data.Dataset.load(str(folder)).shuffle(self.steps_per_epoch, seed=seed).repeat()
 
     def sample(self, rows: int = 2) -> dict[str, Any]:
         """The first rows in file order, as a batch: what a model is built with."""

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from recsys.config.base import Config
+from recsys.config.base import Config, default_tag
 from recsys.schema.config import Categorical, Feature, HashEncoding, MultiValued, Numeric, SchemaConfig, Sequence
 
 
@@ -58,7 +58,7 @@ class HashedTable(_Table):
     rows: PositiveInt
 
 
-TableConfig = Annotated[FullTable | HashedTable, Field(discriminator="method")]
+TableConfig = Annotated[FullTable | HashedTable, Field(discriminator="method"), default_tag("method", "full")]
 
 
 class FeatureConfig(Config):

@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
-from recsys.config.base import Config
+from recsys.config.base import Config, default_tag
 
 Role = Literal["user", "item", "context"]
 """Whom a feature describes. `user` and `item` features are one value per user or item (taken from the users or items
@@ -33,7 +33,7 @@ class HashEncoding(Config):
     kind: Literal["hash"] = "hash"
 
 
-Encoding = Annotated[VocabularyEncoding | HashEncoding, Field(discriminator="kind")]
+Encoding = Annotated[VocabularyEncoding | HashEncoding, Field(discriminator="kind"), default_tag("kind", "vocabulary")]
 
 
 class _Feature(Config):

@@ -1,0 +1,57 @@
+"""How a model is trained."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+
+from recsys.config.base import Config, default_tag
+
+
+class AdamConfig(Config):
+    """Adam for the dense weights, with the paper's epsilon."""
+
+    kind: Literal["adam"] = "adam"
+    learning_rate: PositiveFloat = 1e-3
+    epsilon: PositiveFloat = 1e-8
+
+
+class AdagradConfig(Config):
+    """Adagrad for the dense weights."""
+
+    kind: Literal["adagrad"]
+    learning_rate: PositiveFloat = 0.01
+
+
+DenseOptimizerConfig = Annotated[AdamConfig | AdagradConfig, Field(discriminator="kind"), default_tag("kind", "adam")]
+
+
+class EarlyStoppingConfig(Config):
+    """Stop when the validation metric no longer rises, and keep the best weights."""
+
+    monitor: str | None = None
+    """A metric of the evaluation, such as `ndcg@10` or `auc`; by default ndcg@10 for retrieval, auc for ranking."""
+    patience: PositiveInt = 3
+    """Validations without a new best before training stops."""
+    every_epochs: PositiveInt = 1
+    """Epochs between validations."""
+
+
+class TrainingConfig(Config):
+    """Batches, epochs, optimizer, checkpoints, devices."""
+
+    batch_size: PositiveInt = 4096
+    """Examples in a step over all replicas."""
+    epochs: PositiveInt = 10
+    dense_optimizer: DenseOptimizerConfig = AdamConfig()
+    """For every weight that is no embedding table (those have `embeddings.optimizer`)."""
+    early_stopping: EarlyStoppingConfig | None = EarlyStoppingConfig()
+    checkpoint_every_steps: NonNegativeInt = 0
+    """Steps between checkpoints inside an epoch; 0 for one at each epoch's end only."""
+    steps_per_call: PositiveInt = 20
+    """Steps that run in the graph between two looks at the loss."""
+    strategy: Literal["default", "mirrored", "multi_worker", "parameter_server"] = "default"
+    """`mirrored`: all devices of this machine; `multi_worker`, `parameter_server`: the cluster in TF_CONFIG."""
+    tensorboard: bool = True
+    """Write event files under the run's `logs/`."""

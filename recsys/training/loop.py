@@ -1,0 +1,158 @@
+"""The training loop: exact under kill and resume.
+
+Keras' own `fit` cannot resume inside an epoch to the same numbers; this loop can, because all that it depends on is
+either a function of (seed, epoch, step) or in the checkpoint. It drives ordinary Keras callbacks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from recsys._compat import keras, tf
+from recsys.data.reader import Examples, Shard
+from recsys.models.base import EmbeddingModel
+from recsys.training.callbacks import Resumable
+from recsys.training.checkpoints import Checkpoints, Position
+from recsys.training.config import TrainingConfig
+
+Steps = Callable[[Iterator, int], float]
+"""Runs n steps from an iterator and returns the epoch's mean loss so far."""
+
+
+def fit(
+    model: EmbeddingModel,
+    examples: Examples,
+    config: TrainingConfig,
+    checkpoints: Checkpoints,
+    strategy: tf.distribute.Strategy,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> Position:
+    """Trains to the end of `config.epochs`, or until a callback stops it, from wherever the latest checkpoint stands.
+
+    Args:
+        model: compiled and built under `strategy.scope()`.
+        examples: the training part.
+        config: batches, epochs, checkpoints.
+        checkpoints: of this run; saved at each epoch's end and every `checkpoint_every_steps` steps.
+        strategy: where it runs.
+        callbacks: Keras callbacks; those with a `state` are resumed.
+
+    Returns:
+        The final position, with the history of all epochs.
+
+    Raises:
+        TrainingError: the loss is not finite, or the checkpoint does not fit.
+    """
+    position = checkpoints.position
+    resumable = {type(c).__name__: c for c in callbacks if isinstance(c, Resumable)}
+    if checkpoints.restore():
+        for name, callback in resumable.items():
+            callback.state = position.callbacks[name]
+    checkpoints.sweep(*_best_names(resumable))
+    model.stop_training = position.finished
+    listeners = keras.callbacks.CallbackList(
+        list(callbacks), model=model, epochs=config.epochs, steps=examples.steps_per_epoch, verbose=0
+    )
+    run_steps = _steps(model, strategy)
+    listeners.on_train_begin()
+    try:
+        while position.epoch < config.epochs and not model.stop_training:
+            logs = _epoch(model, examples, config, checkpoints, strategy, listeners, run_steps)
+            listeners.on_epoch_end(position.epoch, logs)
+            position.history.append({name: float(value) for name, value in logs.items()})
+            position.epoch, position.step = position.epoch + 1, 0
+            position.finished = bool(model.stop_training) or position.epoch == config.epochs
+            _save(checkpoints, resumable)
+            checkpoints.sweep(*_best_names(resumable))
+    finally:
+        listeners.on_train_end()
+    return position
+
+
+def _epoch(
+    model: EmbeddingModel,
+    examples: Examples,
+    config: TrainingConfig,
+    checkpoints: Checkpoints,
+    strategy: tf.distribute.Strategy,
+    listeners: keras.callbacks.CallbackList,
+    run_steps: Steps,
+) -> dict[str, float]:
+    """The rest of the present epoch; its logs."""
+    position = checkpoints.position
+    resumable = {type(c).__name__: c for c in listeners.callbacks if isinstance(c, Resumable)}
+    if position.step == 0:
+        model.loss_metric.reset_state()
+    listeners.on_epoch_begin(position.epoch)
+    iterator = iter(_distributed(examples, config, position, strategy))
+    loss = float("nan")
+    while position.step < examples.steps_per_epoch:
+        count = min(config.steps_per_call, examples.steps_per_epoch - position.step)
+        if config.checkpoint_every_steps:
+            count = min(count, config.checkpoint_every_steps - position.step % config.checkpoint_every_steps)
+        listeners.on_train_batch_begin(position.step)
+        loss = run_steps(iterator, count)
+        position.step += count
+        listeners.on_train_batch_end(position.step - 1, {"loss": loss})
+        at_checkpoint = config.checkpoint_every_steps and position.step % config.checkpoint_every_steps == 0
+        if at_checkpoint and position.step < examples.steps_per_epoch:
+            _save(checkpoints, resumable)
+    return {"loss": loss}
+
+
+def _save(checkpoints: Checkpoints, resumable: dict[str, Resumable]) -> None:
+    checkpoints.position.callbacks = {name: callback.state for name, callback in resumable.items()}
+    checkpoints.save()
+
+
+def _best_names(resumable: dict[str, Resumable]) -> list[str]:
+    return [callback.state["name"] for callback in resumable.values() if callback.state.get("name")]
+
+
+def _steps(model: EmbeddingModel, strategy: tf.distribute.Strategy) -> Steps:
+    @tf.function
+    def run(iterator: Iterator, count: tf.Tensor) -> None:
+        for _ in tf.range(count):
+            strategy.run(model.train_step, args=(next(iterator),))
+
+    if isinstance(strategy, tf.distribute.ParameterServerStrategy):
+        coordinator = _coordinator(strategy)
+
+        def schedule(iterator: Iterator, count: int) -> float:
+            for _ in range(count):
+                coordinator.schedule(run, args=(iterator, tf.constant(1)))
+            coordinator.join()
+            return float(model.loss_metric.result())
+
+        return schedule
+
+    def steps(iterator: Iterator, count: int) -> float:
+        run(iterator, tf.constant(count))
+        return float(model.loss_metric.result())
+
+    return steps
+
+
+def _distributed(
+    examples: Examples, config: TrainingConfig, position: Position, strategy: tf.distribute.Strategy
+) -> tf.data.Dataset:
+    def local(context: tf.distribute.InputContext) -> tf.data.Dataset:
+        return examples.batches(
+            position.epoch,
+            position.step,
+            Shard(context.input_pipeline_id, context.num_input_pipelines),
+            context.get_per_replica_batch_size(config.batch_size),
+        )
+
+    if isinstance(strategy, tf.distribute.ParameterServerStrategy):
+        return _coordinator(strategy).create_per_worker_dataset(
+            lambda: strategy.distribute_datasets_from_function(
+                lambda context: examples.stored_batches(context.input_pipeline_id)
+            )
+        )
+    return strategy.distribute_datasets_from_function(local)
+
+
+def _coordinator(strategy: tf.distribute.ParameterServerStrategy) -> tf.distribute.coordinator.ClusterCoordinator:
+    return tf.distribute.coordinator.ClusterCoordinator(strategy)  # one per strategy, however often it is asked for
