@@ -1,0 +1,83 @@
+"""The list of commands, and what becomes of their errors."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+import recsys
+from recsys.cli import config, data, doctor
+from recsys.errors import Problem, RecsysError
+
+app = typer.Typer(
+    name="recsys",
+    help="From raw interaction logs to served recommendations, by one YAML file.",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"recsys {recsys.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+app.add_typer(config.app, name="config")
+app.add_typer(data.app, name="data")
+app.command()(doctor.doctor)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command and returns its exit code.
+
+    0 success; 1 a mistake the user can cure; 2 a command line that cannot be understood; 70 a bug; 130 interrupted.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    as_json = "--json" in arguments
+    try:
+        code = app(args=arguments, prog_name="recsys", standalone_mode=False)
+    except RecsysError as error:
+        _report(error.problems, as_json)
+        return 1
+    except typer.TyperException as error:
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context else "recsys"
+        _report([Problem("command line", error.format_message().rstrip("."), cure=f"{command} --help")], as_json)
+        return error.exit_code
+    except typer.Abort:
+        code = 130
+    except Exception as error:
+        if os.environ.get("RECSYS_DEBUG") == "1":
+            raise
+        found = f"{type(error).__name__}: {error}"
+        _report([Problem("internal error", found, cure="please report; RECSYS_DEBUG=1 shows the trace")], as_json)
+        return 70
+    if code == 130:
+        typer.echo("interrupted", err=True)
+    return code if isinstance(code, int) else 0
+
+
+def _report(problems: Sequence[Problem], as_json: bool) -> None:
+    if as_json:
+        fields = ("place", "found", "expected", "cure")
+        errors = [{name: getattr(problem, name) for name in fields} for problem in problems]
+        typer.echo(json.dumps({"error": errors}, ensure_ascii=False, indent=2))
+    else:
+        for problem in problems:
+            typer.echo(f"error: {problem}", err=True)
