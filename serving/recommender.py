@@ -124,15 +124,16 @@ class Recommender:
         row = None if user is None else self._users.row(user)
         known = {} if row is None else self._known(row, request)
         query = self.bundle.embed([known | (request.features or {})])
-        without = self._excluded(request, row)
-        k = min(request.k, len(self._items))
-        scores, indices = self.bundle.index.search(query, k, exclude=Ragged.from_lists([without]))
-        found = indices[0] >= 0
-        items = self._described(indices[0][found])
+        if not np.isfinite(query).all():
+            raise RequestError(
+                "features", "the query's embedding is not finite", "numbers of a usual size", "send smaller numbers"
+            )
+        found = self.bundle.index.search(query, request.k, Ragged.from_lists([self._excluded(request, row)]))
+        there = found.ids[0] >= 0
         return Recommendations(
             items=tuple(
-                Recommended(item=i.item, title=i.title, score=float(s))
-                for i, s in zip(items, scores[0][found], strict=True)
+                Recommended(item=item.item, title=item.title, score=float(score))
+                for item, score in zip(self._described(found.ids[0][there]), found.scores[0][there], strict=True)
             ),
             user=user,
             bundle=self.name,

@@ -18,7 +18,9 @@ from recsys.bundle.tower import Tower
 from recsys.bundle.users import RAW, SortedTexts, Users
 from recsys.bundle.verify import check_files, check_versions, find, read_manifest
 from recsys.errors import BundleError
-from recsys.retrieval import ExactIndex, ScannIndex
+from recsys.retrieval.exact import ExactIndex
+from recsys.retrieval.index import Index
+from recsys.retrieval.scann_index import ScannIndex
 
 
 class Bundle:
@@ -85,10 +87,18 @@ class Bundle:
         return Tower(self.folder / ITEM_TOWER, self.item_encoder.inputs)
 
     @cached_property
-    def index(self) -> ExactIndex | ScannIndex:
-        """The index over the catalogue's vectors."""
-        folder = self.folder / INDEX
-        return ScannIndex.load(folder) if self.manifest.index.kind == "scann" else ExactIndex.load(folder)
+    def index(self) -> Index:
+        """The index over the catalogue's vectors; its ids are item indices."""
+        folder, manifest = self.folder / INDEX, self.manifest
+        index: Index = ScannIndex.load(folder) if manifest.index.kind == "scann" else ExactIndex.load(folder)
+        if (index.size, index.dim) != (manifest.catalogue_size, manifest.embedding_dim):
+            raise BundleError(
+                str(folder),
+                f"{index.size} vectors of width {index.dim}",
+                f"{manifest.catalogue_size} of width {manifest.embedding_dim}",
+                "export the run again",
+            )
+        return index
 
     def embed(self, requests: Sequence[Request]) -> NDArray[np.float32]:
         """[B, d] query embeddings of raw requests.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Annotated, Literal, Self
 
@@ -12,7 +13,7 @@ import recsys
 from recsys.config.base import Config
 from recsys.schema.config import Categorical, Feature, MultiValued, Numeric, Role, SchemaConfig, Sequence
 
-FORMAT = 1
+FORMAT: Literal[1] = 1
 MANIFEST = "manifest.json"
 QUERY_TOWER, ITEM_TOWER, RETRIEVER = "query_tower", "item_tower", "retriever"
 INDEX, VECTORS, SCANN = "index", "index/vectors.npy", "index/scann"
@@ -134,9 +135,12 @@ class Description(Config):
     """Time of the latest event in the data, in `timestamp_unit`."""
 
     @model_validator(mode="after")
-    def _ages_need_time(self) -> Self:
-        if self.timestamp_unit is None and any(isinstance(f, SequenceField) and f.age for f in self.request.values()):
-            raise ValueError("a sequence with ages needs `timestamp_unit`")
+    def _ages_fit(self) -> Self:
+        for age in age_inputs(self.request):
+            if self.timestamp_unit is None:
+                raise ValueError(f"{age} needs `timestamp_unit`")
+            if signature_name(age) in self.request:
+                raise ValueError(f"{age} and the feature {signature_name(age)} share a name in the signature")
         return self
 
 
@@ -162,6 +166,16 @@ class Manifest(Description):
         if absent:
             raise ValueError(f"required files are not listed: {', '.join(absent)}")
         return files
+
+
+def age_inputs(fields: Mapping[str, RawField]) -> dict[str, str]:
+    """The inputs `NAME.age`, each with the sequence that it belongs to."""
+    return {f"{name}.age": name for name, field in fields.items() if isinstance(field, SequenceField) and field.age}
+
+
+def signature_name(name: str) -> str:
+    """The name of a request's input in a SavedModel's signature: TensorFlow allows no dot in it."""
+    return name.replace(".", "_")
 
 
 def fields_of(schema: SchemaConfig, *roles: Role) -> dict[str, RawField]:

@@ -17,6 +17,7 @@ from recsys.bundle.manifest import (
     RawField,
     SequenceField,
     VectorField,
+    age_inputs,
 )
 from recsys.errors import Problem, RequestError
 
@@ -24,6 +25,7 @@ Request = Mapping[str, object]
 """Raw values by feature; a feature that is left out is missing."""
 Arrays = dict[str, NDArray[Any]]
 _ANY_CATEGORY = "text, an integer, true, false or null"
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
 class RequestEncoder:
@@ -31,7 +33,7 @@ class RequestEncoder:
 
     def __init__(self, fields: Mapping[str, RawField]) -> None:
         self._fields = dict(fields)
-        self._ages = {f"{name}.age": name for name, f in fields.items() if isinstance(f, SequenceField) and f.age}
+        self._ages = age_inputs(fields)
         self.inputs: frozenset[str] = frozenset(self._fields) | frozenset(self._ages)
         """Names of the tower's inputs: the features, and `NAME.age` for sequences with ages."""
 
@@ -120,13 +122,9 @@ def _number_problems(place: str, value: object) -> list[Problem]:
         return []
     if isinstance(value, bool) or not isinstance(value, int | float):
         return [Problem(place, f"{type(value).__name__} {shown(value)}", "a number or null", "send a JSON number")]
-    if not _fits_float32(value):
+    if not abs(value) <= _FLOAT32_MAX:  # NaN fails, too
         return [Problem(place, shown(value), "a finite float32 number", "send null for a missing number")]
     return []
-
-
-def _fits_float32(value: float) -> bool:
-    return not math.isnan(value) and abs(value) <= float(np.finfo(np.float32).max)
 
 
 def _list_problems(place: str, value: object, what: str, each: Callable[[str, object], list[Problem]]) -> list[Problem]:
@@ -206,7 +204,7 @@ def _arrays(name: str, field: RawField, requests: Sequence[Request]) -> Arrays:
 
 def _padded(rows: list[Sequence[Any]] | list[list[str]], fill: object, dtype: type) -> NDArray[Any]:
     """[B, L] with L the longest row's length, and at least 1 (a graph may reduce over it)."""
-    padded = np.full((len(rows), max([1, *map(len, rows)])), fill, dtype=dtype)
+    padded: NDArray[Any] = np.full((len(rows), max([1, *map(len, rows)])), fill, dtype=dtype)
     for number, row in enumerate(rows):
         padded[number, : len(row)] = row
     return padded

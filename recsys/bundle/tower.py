@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.bundle.manifest import signature_name
 from recsys.errors import BundleError
 
 
@@ -31,19 +32,21 @@ class Tower:
         except (OSError, KeyError, ValueError, tf.errors.OpError) as error:
             lines = str(error).splitlines() or [type(error).__name__]
             raise BundleError(str(folder), f"cannot be loaded ({lines[0]})", "a SavedModel", "export again") from error
-        takes = set(self._signature.structured_input_signature[1])
-        if takes != inputs:
+        takes, expected = set(self._signature.structured_input_signature[1]), {signature_name(i) for i in inputs}
+        if takes != expected:
             raise BundleError(
                 str(folder),
                 f"takes {', '.join(sorted(takes))}",
-                f"what the manifest says: {', '.join(sorted(inputs))}",
+                f"what the manifest says: {', '.join(sorted(expected))}",
                 "export the run again",
             )
 
     def __call__(self, arrays: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
         """[B, d] embeddings of B encoded requests (`RequestEncoder.encode`)."""
         tensors = {
-            name: self._tf.constant(array, self._tf.string if array.dtype == object else self._tf.float32)
+            signature_name(name): self._tf.constant(
+                array, self._tf.string if array.dtype == object else self._tf.float32
+            )
             for name, array in arrays.items()
         }
         embeddings: NDArray[np.float32] = self._signature(**tensors)["embedding"].numpy()
