@@ -55,3 +55,8 @@ class PublicDataset:
     """The first one whose files are there is taken."""
     downloads: tuple[Download, ...] = ()
     """Empty where a user has to get the files by hand from `page`."""
+
+    def size(self, folder: Path) -> int:
+        """Bytes of its files in `folder`."""
+        paths = next((paths for layout in self.layouts if (paths := layout.paths(folder))), [])
+        return sum(path.stat().st_size for path in paths)
