@@ -1,0 +1,255 @@
+"""From raw files to the prepared folder that `docs/architecture.md` draws."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import get_args
+
+import ibis.expr.types as ir
+import numpy as np
+import pyarrow as pa
+from pydantic import ValidationError
+
+from recsys.data.cache import cache_dir
+from recsys.data.config import DataConfig
+from recsys.data.dataset import FORMAT, Counts, DatasetInfo, FeatureInfo, Part, SequenceInfo
+from recsys.data.prepare.checks import check_rows
+from recsys.data.prepare.engine import Runner, start
+from recsys.data.prepare.entities import Encoded, Entities
+from recsys.data.prepare.events import keep, ranked
+from recsys.data.prepare.examples import Examples
+from recsys.data.prepare.histories import in_order, with_history
+from recsys.data.prepare.layout import Layout, Table, lay_out
+from recsys.data.prepare.splits import TRAIN, staged
+from recsys.data.prepare.write import BASE, write_rows, write_table
+from recsys.data.source import Role, SourceFiles, as_parquet, place
+from recsys.errors import DataError, Problem
+from recsys.schema.config import SchemaConfig, Sequence
+
+PARTS: tuple[Part, ...] = get_args(Part)
+
+
+def prepare(name: str, data: DataConfig, schema: SchemaConfig, files: SourceFiles, out: Path | None = None) -> Path:
+    """Prepare a data set, or find it prepared already.
+
+    Args:
+        name: what the data set is called in reports.
+        data: rules, split, seed and engine; its source has been resolved into `files`.
+        schema: what the columns mean.
+        files: the raw files.
+        out: the folder to write; by default `prepared/DIGEST` in the cache. It appears complete, or not at all.
+
+    Returns:
+        The prepared folder.
+
+    Raises:
+        SchemaError: the schema and the columns do not fit each other.
+        DataError: the files or their rows cannot be used, or `out` holds something else.
+    """
+    digest = prepared_digest(data, schema, files)
+    target = cache_dir() / "prepared" / digest[:16] if out is None else out
+    if _digest_of(target) == digest:
+        return target
+    if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise DataError(
+            str(out), "holds something else than this data set", "a new or empty folder", "remove it, or name another"
+        )
+    with _temporary_beside(target) as folder:
+        ready = folder / "ready"
+        with start(data.engine, folder) as runner:
+            _Preparation(name, digest, data, schema, files, runner, folder).write(ready)
+        _move(ready, target, digest)
+    return target
+
+
+def prepared_digest(data: DataConfig, schema: SchemaConfig, files: SourceFiles) -> str:
+    """SHA-256 of everything that decides what is written: configs, the files' contents, the format. Not the engine."""
+    decisive = {
+        "data": data.model_dump(mode="json", exclude={"source", "engine"}),
+        "schema": schema.model_dump(mode="json"),
+        "files": files.digest(),
+        "format": FORMAT,
+    }
+    return hashlib.sha256(json.dumps(decisive, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+class _Preparation:
+    """One run of the pipeline."""
+
+    def __init__(
+        self,
+        name: str,
+        digest: str,
+        data: DataConfig,
+        schema: SchemaConfig,
+        files: SourceFiles,
+        runner: Runner,
+        folder: Path,
+    ) -> None:
+        self._name = name
+        self._digest = digest
+        self._data = data
+        self._schema = schema
+        self._files = files
+        self._runner = runner
+        self._tables = self._read(folder)
+        self._layout: Layout = lay_out(self._tables, data, schema)
+
+    def _read(self, folder: Path) -> Mapping[Role, Table]:
+        tables: dict[Role, Table] = {}
+        for role, paths in self._files.tables():
+            tables[role] = Table(paths, self._runner.read(f"raw_{role}", as_parquet(role, paths, folder)))
+        return tables
+
+    def write(self, out: Path) -> None:
+        """Everything into the new folder `out`; dataset.json comes last."""
+        check_rows(self._runner, self._tables, self._layout, self._data, self._schema)
+        raw = self._tables["events"].rows
+        kept = self._runner.store("kept", keep(raw, self._layout, self._data, self._schema))
+        users = Entities(self._runner, "user", kept, self._tables.get("users"), self._layout, self._schema)
+        items = Entities(self._runner, "item", kept, self._tables.get("items"), self._layout, self._schema)
+        events = self._placed(kept, users, items)
+        self._check_parts(events)
+
+        in_train, positive = events.stage == TRAIN, events.label > 0
+        of_user = users.count(events, train=in_train, positive=positive)
+        of_item = items.count(events, train=in_train, positive=in_train & positive)
+        starts = np.cumsum(of_user["positive"]) - of_user["positive"]
+        examples = Examples(self._runner, events, self._schema)
+        user_features = users.encode(events, of_user["train"])
+        item_features = items.encode(events, of_item["train"])
+
+        fixed_users = {"user": users.ids, "event_start": starts, "event_count": of_user["positive"].astype(np.int32)}
+        write_table(out / "users.parquet", pa.table(fixed_users | user_features.columns))
+        write_table(out / "items.parquet", _items_table(items, item_features, of_item["positive"]))
+        vocabularies = user_features.vocabularies | item_features.vocabularies | examples.vocabularies
+        (out / "vocab").mkdir()
+        for feature, vocabulary in vocabularies.items():
+            write_table(out / "vocab" / f"{feature}.parquet", vocabulary)
+        rows = self._write_rows(out, events, examples, starts)
+        counts = Counts(
+            users=len(users),
+            items=len(items),
+            dropped=_count(self._runner, raw) - _count(self._runner, kept),
+            **rows,
+        )
+        self._write_info(out, user_features.infos | item_features.infos | examples.infos, counts)
+
+    def _placed(self, kept: ir.Table, users: Entities, items: Entities) -> ir.Table:
+        """Events with order, part and history."""
+        events = self._runner.store("ranked", ranked(kept, users.index, items.index, self._data.seed))
+        events = staged(self._runner, events, users.index, self._data)
+        return self._runner.store("placed", with_history(events, self._data.split))
+
+    def _check_parts(self, events: ir.Table) -> None:
+        found = self._runner.fetch(
+            events.group_by("stage").aggregate(rows=lambda t: t.count(), positives=lambda t: (t.label > 0).sum())
+        )
+        rows = dict(zip(found["stage"].to_pylist(), found["rows"].to_pylist(), strict=True))
+        where = place(self._files.events)
+        problems = []
+        if not sum(found["positives"].to_pylist()):
+            problems.append(
+                Problem(
+                    where, "no event is positive", "some positive events", "change data.positives or data.negatives"
+                )
+            )
+        problems += [
+            Problem(
+                where, f"the {part} part of the {self._data.split.kind} split has no rows", "at least one",
+                "give more events, other shares in data.split, or another kind of split",
+            )
+            for stage, part in enumerate(PARTS)
+            if not rows.get(stage)
+        ]  # fmt: skip
+        if problems:
+            raise DataError(problems)
+
+    def _write_rows(self, out: Path, events: ir.Table, examples: Examples, starts: np.ndarray) -> dict[str, int]:
+        group = self._data.rows_per_group
+        columns = [name for name in ("user_index", "item_index", "time", "stage") if name in events.columns]
+        history = self._runner.batches(in_order(events, self._data.split).select(*columns))
+        rows = {"events": write_rows(out / "events", history, lambda name, column: column.cast(BASE[name]), group)}
+        start_of = pa.table({"user_index": pa.array(np.arange(len(starts)), pa.int32()), "event_start": starts})
+        users = self._runner.put("event_starts", start_of)
+        for part in PARTS:
+            rows[part] = write_rows(out / part, examples.batches(part, users), examples.finish, group)
+        return rows
+
+    def _write_info(self, out: Path, infos: Mapping[str, FeatureInfo], counts: Counts) -> None:
+        features = {
+            name: SequenceInfo(of=feature.of, max_length=feature.max_length, age=feature.age)
+            if isinstance(feature, Sequence)
+            else infos[name]
+            for name, feature in self._schema.features.items()
+        }
+        info = DatasetInfo(
+            name=self._name,
+            digest=self._digest,
+            table_schema=self._schema,
+            features=features,
+            counts=counts,
+            split=self._data.split.kind,
+            has_time=self._schema.timestamp is not None,
+            rows_per_group=self._data.rows_per_group,
+        )
+        (out / "dataset.json").write_text(info.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def _items_table(items: Entities, features: Encoded, train_count: np.ndarray) -> pa.Table:
+    columns = dict(features.columns)
+    title = {"title": columns.pop("title")} if "title" in columns else {}
+    return pa.table({"item": items.ids} | title | {"train_count": train_count} | columns)
+
+
+def _count(runner: Runner, table: ir.Table) -> int:
+    return int(runner.fetch(table.aggregate(rows=table.count()))["rows"][0].as_py())
+
+
+def _digest_of(folder: Path) -> str | None:
+    """The digest of a complete prepared folder; None for anything else."""
+    try:
+        return DatasetInfo.model_validate_json((folder / "dataset.json").read_bytes()).digest
+    except (OSError, ValidationError):
+        return None
+
+
+@contextmanager
+def _temporary_beside(target: Path) -> Iterator[Path]:
+    """A folder beside `target` that is gone afterwards; those of dead processes are removed first."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    mark = f".tmp-{socket.gethostname()}-"
+    for stale in target.parent.glob(f"{target.name}{mark}*"):
+        if not _is_alive(stale.name.rpartition(mark)[2].partition("-")[0]):
+            shutil.rmtree(stale, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"{target.name}{mark}{os.getpid()}-", dir=target.parent))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_alive(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, ValueError):
+        return True
+    return True
+
+
+def _move(ready: Path, target: Path, digest: str) -> None:
+    if _digest_of(target) == digest:  # another process was faster
+        return
+    if target.exists():
+        shutil.rmtree(target)
+    os.replace(ready, target)

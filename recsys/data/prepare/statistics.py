@@ -1,0 +1,78 @@
+"""Numbers about columns, computed so that neither the engine, its threads nor the order of rows can change a bit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from recsys.data.dataset import NumericInfo
+from recsys.errors import DataError
+from recsys.schema.config import Numeric
+
+Stream = Callable[[], Iterable[pa.RecordBatch]]
+"""Opens a stream of (value: a number, count: integer) batches, by rising value."""
+ROUNDING = 1e-12
+"""A relative deviation below this is rounding: the column is constant."""
+
+
+def values_at(batches: Iterable[pa.RecordBatch], ranks: Sequence[int]) -> list[float]:
+    """The values at these ranks (rising, from 0) among all rows of a stream of (value, count), sorted by value."""
+    found: list[float] = []
+    seen = 0
+    for values, counts in _arrays(batches):
+        ends = seen + np.cumsum(counts)
+        inside = [rank for rank in ranks[len(found) :] if rank < ends[-1]]
+        found += values[np.searchsorted(ends, inside, side="right")].tolist()
+        seen = int(ends[-1])
+    return found
+
+
+def describe(name: str, feature: Numeric, stream: Stream) -> NumericInfo:
+    """Mean, population standard deviation and quantiles of a numeric feature over the training rows.
+
+    Sums are exact (`math.fsum`), so they do not depend on the order of rows.
+
+    Raises:
+        DataError: no training row holds a value.
+    """
+    total = sum(int(counts.sum()) for _, counts in _arrays(stream()))
+    if total == 0:
+        raise DataError(
+            f"numeric feature {name!r}", "no training row holds a value", "at least one", "leave the feature out"
+        )
+    squash = _signed_log if feature.transform == "log" else np.asarray
+    mean = _sum(squash(values) * counts for values, counts in _arrays(stream())) / total
+    variance = _sum((squash(values) - mean) ** 2 * counts for values, counts in _arrays(stream())) / total
+    std = math.sqrt(variance)
+    boundaries: Sequence[float] = ()
+    if feature.transform == "bucketize":
+        ranks = [total * bucket // feature.buckets for bucket in range(1, feature.buckets)]
+        boundaries = sorted(set(values_at(stream(), ranks)))
+    return NumericInfo(
+        role=feature.role,
+        transform=feature.transform,
+        mean=mean,
+        std=std if std > ROUNDING * max(abs(mean), 1.0) else 1.0,
+        boundaries=tuple(boundaries),
+    )
+
+
+def _arrays(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[NDArray, NDArray[np.int64]]]:
+    for batch in batches:
+        if batch.num_rows:
+            values = batch.column(0).to_numpy(zero_copy_only=False)
+            wide = values.astype(np.float64) if values.dtype.kind == "f" else values
+            yield wide, batch.column(1).to_numpy(zero_copy_only=False).astype(np.int64)
+
+
+def _sum(terms: Iterable[NDArray[np.float64]]) -> float:
+    return math.fsum(chain.from_iterable(part.tolist() for part in terms))
+
+
+def _signed_log(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.sign(x) * np.log1p(np.abs(x))
