@@ -50,12 +50,12 @@ def recall_at_k(hits: Hits, relevant: Counts, k: int) -> PerQuery:
 
 def precision_at_k(hits: Hits, relevant: Counts, k: int) -> PerQuery:
     """[Q] share of the first k ranks that hold a relevant item."""
-    return _top(hits, relevant, k).sum(axis=1) / k
+    return _top(hits, relevant, k).mean(axis=1)
 
 
 def hit_rate_at_k(hits: Hits, relevant: Counts, k: int) -> PerQuery:
     """[Q] 1 if any of the first k is relevant, else 0."""
-    return _top(hits, relevant, k).any(axis=1).astype(np.float64)
+    return np.asarray(_top(hits, relevant, k).any(axis=1), np.float64)
 
 
 def ndcg_at_k(hits: Hits, relevant: Counts, k: int) -> PerQuery:
@@ -66,7 +66,7 @@ def ndcg_at_k(hits: Hits, relevant: Counts, k: int) -> PerQuery:
     top = _top(hits, relevant, k)
     discount = 1 / np.log2(np.arange(2, k + 2))
     ideal = np.cumsum(discount)[np.minimum(relevant, k) - 1]
-    return np.asarray(top @ discount / ideal)
+    return top @ discount / ideal
 
 
 def mrr_at_k(hits: Hits, relevant: Counts, k: int) -> PerQuery:

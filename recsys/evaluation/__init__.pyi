@@ -1,0 +1,11 @@
+from .config import EvaluationConfig as EvaluationConfig
+from .model import Evaluated as Evaluated
+from .model import evaluate_model as evaluate_model
+from .pointwise import evaluate_ranking as evaluate_ranking
+from .record import Cost as Cost
+from .record import Environment as Environment
+from .record import RunRecord as RunRecord
+from .record import peak_memory_mib as peak_memory_mib
+from .retrieval import RetrievalResult as RetrievalResult
+from .retrieval import evaluate_popularity as evaluate_popularity
+from .retrieval import evaluate_retrieval as evaluate_retrieval

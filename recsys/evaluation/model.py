@@ -1,0 +1,86 @@
+"""Evaluating a model on a prepared part: the right queries, the right metrics, the baseline beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from recsys._compat import tf
+from recsys.data.dataset import Part
+from recsys.data.prepared import Prepared
+from recsys.data.reader import Examples
+from recsys.errors import DataError
+from recsys.evaluation.config import EvaluationConfig
+from recsys.evaluation.pointwise import evaluate_ranking
+from recsys.evaluation.retrieval import RetrievalResult, evaluate_popularity, evaluate_retrieval
+from recsys.models.base import EmbeddingModel
+from recsys.models.ranker import Ranker
+from recsys.models.two_tower import TwoTower
+from recsys.retrieval.exact import ExactIndex
+
+SCORED = 8_192
+"""Examples that a ranker scores at once."""
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What a part says of a model and its baseline."""
+
+    metrics: dict[str, dict[str, float]]
+    """`model` and the baseline (`popularity` or `base_rate`) -> metric -> value."""
+    counts: dict[str, int]
+
+
+def evaluate_model(model: EmbeddingModel, prepared: Prepared, part: Part, config: EvaluationConfig) -> Evaluated:
+    """A two-tower model by full-catalogue ranking, a ranker by its probabilities, each beside a trivial baseline.
+
+    Raises:
+        DataError: the part has nobody to evaluate, labels of one kind only, or a vector is not finite.
+    """
+    if isinstance(model, TwoTower):
+        result, baseline = retrieval_results(model, prepared, part, config)
+        return Evaluated(
+            {"model": result.summary(), "popularity": baseline.summary()},
+            {"users_evaluated": len(result.users), "users_without_relevant": result.without_relevant},
+        )
+    if isinstance(model, Ranker):
+        labels, logits, weights = scores(model, prepared, part)
+        measured = evaluate_ranking(labels, 1.0 / (1.0 + np.exp(-logits)), weights)
+        constant = evaluate_ranking(labels, np.full(len(labels), measured["base_rate"]), weights)
+        return Evaluated({"model": measured, "base_rate": constant}, {"examples_evaluated": len(labels)})
+    raise TypeError(f"no evaluation for a {type(model).__name__}")
+
+
+def retrieval_results(
+    model: TwoTower, prepared: Prepared, part: Part, config: EvaluationConfig
+) -> tuple[RetrievalResult, RetrievalResult]:
+    """Per-user results of the model and of popularity.
+
+    Raises:
+        DataError: no user of the part has an item to be found, or a vector is not finite.
+    """
+    held_out = prepared.held_out(part)
+    if not (held_out.relevant.difference(held_out.seen).lengths > 0).any():
+        raise DataError(
+            f"{prepared.info.name}: {part}",
+            "no user has a positive that is new to them",
+            "at least one",
+            "enlarge the share in data.split, or use other events",
+        )
+    index = ExactIndex(model.item_vectors(prepared.item_features))
+    queries = model.query_vectors(held_out.query)
+    found = (held_out.relevant, held_out.seen, prepared.train_count, config)
+    return evaluate_retrieval(index, queries, *found), evaluate_popularity(*found)
+
+
+def scores(model: Ranker, prepared: Prepared, part: Part) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """([n] labels, [n] logits, [n] weights) of all examples of a part, as float64."""
+    examples = Examples(prepared, part, batch_size=1, seed=None)
+    score = tf.function(lambda batch: model.logits(batch), reduce_retracing=True)
+    columns: list[tuple[np.ndarray, ...]] = []
+    for batch in examples.whole(SCORED):
+        logits = score(batch).numpy()
+        columns.append((batch["label"].numpy(), logits, batch["weight"].numpy()))
+    labels, logits, weights = (np.concatenate(parts).astype(np.float64) for parts in zip(*columns, strict=True))
+    return labels, logits, weights

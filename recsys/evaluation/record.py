@@ -1,0 +1,118 @@
+"""The run record: everything that was measured, and everything needed to measure it again. `metrics.json` of a run."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import resource
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import AwareDatetime, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
+
+from recsys.config.base import Config
+from recsys.errors import DataError, Problem
+from recsys.files import write_text
+
+DISTRIBUTIONS = (
+    "recsys",
+    "tensorflow",
+    "tf-keras",
+    "tensorflow-recommenders",
+    "scann",
+    "numpy",
+    "pyarrow",
+    "duckdb",
+    "ibis-framework",
+)
+Metrics = dict[str, float]
+
+
+class Environment(Config):
+    """The machine and the libraries of a run."""
+
+    python: str
+    platform: str
+    cores: PositiveInt
+    """Cores that the process may use."""
+    memory_gib: PositiveFloat
+    versions: dict[str, str]
+    """Of each distribution that is installed."""
+
+    @classmethod
+    def here(cls) -> Self:
+        """This process's environment; imports none of the libraries."""
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        return cls(
+            python=platform.python_version(),
+            platform=platform.platform(),
+            cores=len(os.sched_getaffinity(0)),
+            memory_gib=round(memory / 2**30, 2),
+            versions={name: version for name in DISTRIBUTIONS if (version := _version(name))},
+        )
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def peak_memory_mib() -> float:
+    """The most memory that this process has held so far, in MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # Linux counts in KiB
+
+
+class Cost(Config):
+    """What a run took."""
+
+    seconds: dict[str, NonNegativeFloat]
+    """Wall-clock by stage: prepare, train, evaluate, export."""
+    peak_memory_mib: NonNegativeFloat
+    """Peak resident memory of the process."""
+
+
+class RunRecord(Config):
+    """`metrics.json`."""
+
+    format: Literal[1] = 1
+    name: str
+    created: Annotated[AwareDatetime, Field(default_factory=lambda: datetime.now(UTC))]
+    """ISO 8601, in UTC."""
+    config_digest: str
+    data_digest: str
+    seed: NonNegativeInt
+    environment: Environment
+    metrics: dict[str, Metrics]
+    """`model`, `popularity`, ... -> metric -> value."""
+    counts: dict[str, NonNegativeInt]
+    """Users evaluated, users left out, items, training examples, parameters, bytes, ..."""
+    cost: Cost
+
+    def write(self, path: Path) -> None:
+        """Write to `path`, whole or not at all."""
+        write_text(path, self.model_dump_json(indent=2) + "\n")
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """The record at `path`.
+
+        Raises:
+            DataError: there is none, or it does not hold what a record holds; one problem for each field.
+        """
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except OSError as error:
+            raise DataError(
+                str(path), f"cannot be read ({error.strerror})", "a run record", "evaluate the run"
+            ) from error
+        except ValidationError as error:
+            raise DataError(
+                Problem(
+                    f"{path}: {'.'.join(map(str, each['loc'])) or 'file'}", each["msg"], cure="evaluate the run again"
+                )
+                for each in error.errors()
+            ) from error

@@ -1,0 +1,84 @@
+"""ScaNN inside a SavedModel. Whoever loads such a model has to `import scann` first, which registers its ops.
+
+This module imports TensorFlow at its top, to be a `tf.Module`; the package's `__init__` is lazy.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import tensorflow as tf
+
+from recsys._scann import load_scann
+from recsys.retrieval.scann_index import ScannIndex
+
+_SPECS = {
+    "scann_config": (None, tf.string),
+    "serialized_partitioner": ("PARTITIONER", tf.string),
+    "datapoint_to_token": ("TOKENIZATION_NPY", tf.int32),
+    "ah_codebook": ("AH_CENTERS", tf.string),
+    "hashed_dataset": ("AH_DATASET_NPY", tf.uint8),
+    "int8_dataset": ("INT8_DATASET_NPY", tf.int8),
+    "int8_multipliers": ("INT8_MULTIPLIERS_NPY", tf.float32),
+    "dp_norms": ("INT8_NORMS_NPY", tf.float32),
+    "dataset": ("DATASET_NPY", tf.float32),
+}
+"""The parts of a searcher in the order of `ScannState`: asset type among the searcher's files, dtype in the graph."""
+
+
+class InGraphIndex(tf.Module):
+    """A snapshot of a `ScannIndex` whose parts are variables of the module, so that a SavedModel carries them.
+
+    It finds what the live index finds, but knows no `exclude` and no updates.
+    """
+
+    def __init__(self, state: Any, reorder: int) -> None:
+        """Use `of`."""
+        super().__init__()
+        self._state = state
+        self._reorder = reorder
+
+    @classmethod
+    def of(cls, index: ScannIndex) -> Self:
+        """A snapshot of the live index."""
+        assert index.config.reorder is not None
+        with tempfile.TemporaryDirectory() as folder:
+            searcher = Path(folder) / "scann"
+            index.save_searcher(searcher)
+            parts = _parts(searcher)
+        return cls(load_scann().scann_ops.ScannState(parts), index.config.reorder)
+
+    @tf.function(
+        input_signature=[tf.TensorSpec([None, None], tf.float32, "queries"), tf.TensorSpec([], tf.int32, "k")],
+        autograph=False,
+    )
+    def search(self, queries: tf.Tensor, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Ids [Q, k] int32 and scores [Q, k] of the best, best first; -1 and -inf where ScaNN finds fewer."""
+        searcher = load_scann().scann_ops.searcher_from_module(self._state)
+        ids, scores = searcher.search_batched(
+            queries, final_num_neighbors=k, pre_reorder_num_neighbors=tf.maximum(k, self._reorder)
+        )
+        found = tf.math.is_finite(scores)
+        return tf.where(found, tf.cast(ids, tf.int32), -1), tf.where(found, scores, -np.inf)
+
+
+def _parts(folder: Path) -> list[tf.Tensor]:
+    """The searcher's files as the tensors that ScaNN's `serialize_to_module` would give."""
+    listing = (folder / "scann_assets.pbtxt").read_text(encoding="utf-8")
+    files = dict(re.findall(r'asset_type: (\w+)\s+asset_path: "([^"]+)"', listing))
+    unknown = set(files) - {asset for asset, _ in _SPECS.values()}
+    if unknown:
+        raise ValueError(f"ScaNN wrote {', '.join(sorted(unknown))}, which the graph's searcher has no place for")
+    return [_part(folder, files.get(asset) if asset else "scann_config.pb", dtype) for asset, dtype in _SPECS.values()]
+
+
+def _part(folder: Path, file: str | None, dtype: tf.DType) -> tf.Tensor:
+    if file is None:  # ScaNN's sign for "none" is a scalar.
+        return tf.constant("" if dtype == tf.string else 0, dtype)
+    if dtype == tf.string:
+        return tf.constant([(folder / file).read_bytes()])
+    return tf.constant(np.load(folder / file, allow_pickle=False), dtype)
