@@ -15,8 +15,10 @@ from recsys.errors import InstallError
 
 def _choose_legacy_keras() -> None:
     tensorflow = sys.modules.get("tensorflow")
+    # tf.keras is a lazy loader until its first use, then the module itself. `vars` looks without resolving it.
     loader = vars(tensorflow).get("keras") if tensorflow is not None else None
-    if loader is not None and vars(loader).get("_tfll_keras_version") == "keras_3":
+    keras = vars(loader) if loader is not None else {}
+    if str(keras.get("__name__")).startswith("keras.") or keras.get("_tfll_keras_version") == "keras_3":
         raise InstallError(
             "import recsys",
             "tf.keras has already resolved to Keras 3 in this process",

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 import recsys
-from recsys.cli import config, data, doctor
+from recsys.cli import config, data, doctor, recommend, serve
 from recsys.errors import Problem, RecsysError
 
 app = typer.Typer(
@@ -41,6 +41,8 @@ def _options(
 app.add_typer(config.app, name="config")
 app.add_typer(data.app, name="data")
 app.command()(doctor.doctor)
+app.command()(recommend.recommend)
+app.command()(serve.serve)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,6 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _report(error.problems, as_json)
         return 1
     except typer.TyperException as error:
+        if not as_json and "\n" in error.format_message():  # a group without a command: the message is its help
+            typer.echo(error.format_message(), err=True)
+            return error.exit_code
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "recsys"
         _report([Problem("command line", error.format_message().rstrip("."), cure=f"{command} --help")], as_json)
