@@ -11,7 +11,7 @@ calls.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -116,14 +116,18 @@ class Examples:
         """
         size = local_batch or self.batch_size // shard.count
 
-        def chunks() -> Iterator[dict[str, Any]]:
-            yield from self._chunks(epoch, step, shard)
+        dataset = self._dataset(lambda: self._chunks(epoch, step, shard))
+        return dataset.rebatch(size, drop_remainder=True).prefetch(2)
 
+    def _dataset(self, chunks: Callable[[], Iterator[dict[str, Any]]]) -> tf.data.Dataset:
         signature = tf.nest.map_structure(
             lambda a: tf.TensorSpec((None, *a.shape[1:]), a.dtype), self._batch(self._empty())
         )
-        dataset = tf.data.Dataset.from_generator(chunks, output_signature=signature)
-        return dataset.rebatch(size, drop_remainder=True).prefetch(2)
+        return tf.data.Dataset.from_generator(chunks, output_signature=signature)
+
+    def whole(self, rows: int) -> tf.data.Dataset:
+        """Every row once, in file order, in batches of `rows` (the last may be smaller): for scoring."""
+        return self._dataset(lambda: self._chunks(0, 0, Shard())).rebatch(rows).prefetch(2)
 
     def stored_batches(self, worker: int) -> tf.data.Dataset:
         """All batches of epoch 0, endlessly, in an order of this worker's own, from files that any process can read.

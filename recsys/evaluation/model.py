@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recsys._compat import tf
 from recsys.data.dataset import Part
 from recsys.data.prepared import Prepared
 from recsys.data.reader import Examples
@@ -77,10 +76,9 @@ def retrieval_results(
 def scores(model: Ranker, prepared: Prepared, part: Part) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """([n] labels, [n] logits, [n] weights) of all examples of a part, as float64."""
     examples = Examples(prepared, part, batch_size=1, seed=None)
-    score = tf.function(lambda batch: model.logits(batch), reduce_retracing=True)
     columns: list[tuple[np.ndarray, ...]] = []
     for batch in examples.whole(SCORED):
-        logits = score(batch).numpy()
+        logits = model.score(batch).numpy()
         columns.append((batch["label"].numpy(), logits, batch["weight"].numpy()))
     labels, logits, weights = (np.concatenate(parts).astype(np.float64) for parts in zip(*columns, strict=True))
     return labels, logits, weights

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
+
 from recsys._compat import keras, tf, tfrs
 from recsys.data.dataset import FeatureInfo
 from recsys.embeddings.collection import EmbeddingCollection
@@ -48,8 +50,9 @@ class EmbeddingModel(tfrs.Model):
         self.table_optimizer = table_optimizer
         self._global_batch = global_batch
 
-    def build_optimizers(self) -> None:
-        """Makes the optimizers' variables, so that a checkpoint finds them before the first step."""
+    def build_from(self, batch: Batch) -> None:
+        """Makes all variables, the optimizers' too, from any small batch: a checkpoint can then be restored."""
+        self.example_losses(batch, training=False)
         self.table_optimizer.build(self.embeddings.table_variables())
         self.optimizer.build(self.dense_variables())
 
@@ -57,6 +60,15 @@ class EmbeddingModel(tfrs.Model):
         """Trainable variables that are no tables."""
         tables = {id(variable) for variable in self.embeddings.table_variables()}
         return [variable for variable in self.trainable_variables if id(variable) not in tables]
+
+    def sizes(self) -> dict[str, int]:
+        """`table_parameters`, `dense_parameters` and `table_bytes` of the model."""
+        count = {
+            kind: sum(int(np.prod(v.shape)) for v in variables)
+            for kind, variables in (("table", self.embeddings.table_variables()), ("dense", self.dense_variables()))
+        }
+        table_bytes = sum(int(np.prod(v.shape)) * v.dtype.size for v in self.embeddings.table_variables())
+        return {"table_parameters": count["table"], "dense_parameters": count["dense"], "table_bytes": table_bytes}
 
     def example_losses(self, batch: Batch, training: bool) -> tf.Tensor:
         """[b] the loss of each example, before weighting."""

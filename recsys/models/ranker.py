@@ -28,6 +28,7 @@ class Ranker(EmbeddingModel):
         super().__init__(embeddings, features, seed)
         self.config = config
         self._mlp = MLP(config.mlp, 1, seed, self.global_step, "ranker_mlp")
+        self.score = tf.function(lambda batch: self.logits(batch), reduce_retracing=True)
 
     def logits(self, batch: Batch, training: bool = False) -> tf.Tensor:
         """[B] log-odds of a positive label."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from recsys._compat import keras, tf
 from recsys.data.dataset import FeatureInfo
@@ -33,12 +33,22 @@ class Tower(keras.layers.Layer):
         self._embeddings = embeddings
         self._mlp = MLP(config, config.output_dim, seed, step, f"{name}_mlp")
         self._normalize = normalize
+        self._embed = tf.function(lambda features: self(features, training=False), reduce_retracing=True)
 
     def call(self, features: Batch, training: bool = False) -> tf.Tensor:
         """Embeds, concatenates, transforms, normalises."""
         vectors = self._embeddings(features)
         x = self._mlp(tf.concat(list(vectors.values()), -1), training=training)
         return tf.math.l2_normalize(x, -1) if self._normalize else x
+
+    def vectors(self, features: Mapping[str, NDArray], block: int = 16_384) -> NDArray[np.float32]:
+        """[n, d] vectors of any number of encoded rows, `block` of them at a time."""
+        rows = len(next(iter(features.values())))
+        parts = [
+            self._embed({name: column[start : start + block] for name, column in features.items()}).numpy()
+            for start in range(0, rows, block)
+        ]
+        return np.concatenate(parts)
 
 
 class TwoTower(EmbeddingModel):
@@ -67,6 +77,14 @@ class TwoTower(EmbeddingModel):
         counts = np.asarray(train_count, np.float64)
         # Items without training events are never candidates in training; the floor only keeps their logarithm finite.
         self._log_q = tf.constant(np.log(np.maximum(counts, 0.5) / max(counts.sum(), 1.0)), tf.float32)
+
+    def query_vectors(self, features: Mapping[str, NDArray]) -> NDArray[np.float32]:
+        """[Q, d] vectors of encoded user, history and context features."""
+        return self.query_tower.vectors(features)
+
+    def item_vectors(self, features: Mapping[str, NDArray]) -> NDArray[np.float32]:
+        """[N, d] vectors of encoded item features."""
+        return self.item_tower.vectors(features)
 
     def example_losses(self, batch: Batch, training: bool) -> tf.Tensor:
         """[b] in-batch softmax of each example."""

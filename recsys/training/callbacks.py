@@ -87,7 +87,7 @@ class FiniteLoss(keras.callbacks.Callback):
             f"training step {int(self.model.global_step.numpy())}",
             f"the loss is {loss}" + (f" and {', '.join(broken[:3])} hold NaN or infinite values" if broken else ""),
             "a finite loss",
-            "lower embeddings.optimizer.learning_rate and training.dense_optimizer.learning_rate, raise the loss's temperature, "
+            "lower the learning rates of embeddings.optimizer and training.dense_optimizer, raise the loss's temperature, "
             "or look for extreme values in numeric and vector features; the last checkpoint is intact",
         )
 

@@ -28,10 +28,8 @@ DenseOptimizerConfig = Annotated[AdamConfig | AdagradConfig, Field(discriminator
 
 
 class EarlyStoppingConfig(Config):
-    """Stop when the validation metric no longer rises, and keep the best weights."""
+    """Stop when the validation metric (`evaluation.monitor`; a ranker's auc) no longer rises; keep the best weights."""
 
-    monitor: str | None = None
-    """A metric of the evaluation, such as `ndcg@10` or `auc`; by default ndcg@10 for retrieval, auc for ranking."""
     patience: PositiveInt = 3
     """Validations without a new best before training stops."""
     every_epochs: PositiveInt = 1

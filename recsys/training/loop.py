@@ -7,7 +7,6 @@ either a function of (seed, epoch, step) or in the checkpoint. It drives ordinar
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 
 from recsys._compat import keras, tf
 from recsys.data.reader import Examples, Shard

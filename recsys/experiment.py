@@ -1,0 +1,334 @@
+"""One experiment: every component's config in one YAML file, and the way from raw events to a bundle."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Self
+
+from pydantic import ConfigDict, Field, NonNegativeInt, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from recsys.config.base import Config
+from recsys.config.dialect import dump
+from recsys.config.digest import digest
+from recsys.config.load import load
+from recsys.data.config import DataConfig, LeaveLastOut, TemporalSplit
+from recsys.embeddings.config import EmbeddingsConfig
+from recsys.errors import ExportError, TrainingError
+from recsys.evaluation.config import EvaluationConfig
+from recsys.export.config import RetrievalConfig
+from recsys.files import write_text
+from recsys.models.config import ModelConfig, TwoTowerConfig
+from recsys.schema.config import SchemaConfig
+from recsys.training.config import TrainingConfig
+
+if TYPE_CHECKING:
+    from recsys._compat import keras
+    from recsys.data.prepared import Prepared
+    from recsys.data.reader import Examples
+    from recsys.evaluation import RunRecord
+    from recsys.models.base import EmbeddingModel
+    from recsys.training.checkpoints import Checkpoints, Position
+
+
+class ExperimentConfig(Config):
+    """Everything about one experiment."""
+
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    """Names the run's folder."""
+    seed: NonNegativeInt = 0
+    """Of initial weights, shuffling and dropout. (The split has its own, `data.seed`.)"""
+    data: DataConfig
+    table_schema: SchemaConfig = Field(alias="schema")
+    embeddings: EmbeddingsConfig
+    model: ModelConfig
+    training: TrainingConfig = TrainingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    retrieval: RetrievalConfig = RetrievalConfig()
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        found = [(("embeddings", *key.split(".")), text) for key, text in self.embeddings.problems(self.table_schema)]
+        found += self._data_problems() + self._model_problems()
+        if found:
+            raise ValidationError.from_exception_data(
+                "ExperimentConfig",
+                [
+                    InitErrorDetails(type=PydanticCustomError("misfit", "{text}", {"text": text}), loc=key, input=None)
+                    for key, text in found
+                ],
+            )
+        return self
+
+    def _data_problems(self) -> list[tuple[tuple[str, ...], str]]:
+        if isinstance(self.data.split, (TemporalSplit, LeaveLastOut)) and self.table_schema.timestamp is None:
+            return [
+                (("data", "split", "kind"), f"{self.data.split.kind} needs schema.timestamp; name it, or use random")
+            ]
+        return []
+
+    def _model_problems(self) -> list[tuple[tuple[str, ...], str]]:
+        schema, found = self.table_schema, []
+        if not isinstance(self.model, TwoTowerConfig):
+            if self.data.negatives is None:
+                found.append((("data", "negatives"), "a ranker learns from negatives too; say which events are"))
+            return found
+        if self.data.negatives is not None:
+            found.append((("data", "negatives"), "a two_tower model trains on positives alone; remove it"))
+        for tower, roles in (("query", ("user", "context")), ("item", ("item",))):
+            if not schema.of_role(*roles):  # type: ignore[arg-type]
+                found.append((("schema", "features"), f"the {tower} tower has no feature (role {' or '.join(roles)})"))
+        return found
+
+
+class Experiment:
+    """An experiment and its run directory, `runs/NAME`.
+
+    Args:
+        config: the whole configuration.
+        base_dir: the folder that relative paths in `data.source` start from.
+        runs: where run directories are made.
+        callbacks: Keras callbacks beside those that the config asks for.
+    """
+
+    def __init__(
+        self,
+        config: ExperimentConfig,
+        base_dir: Path = Path(),
+        runs: Path = Path("runs"),
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+    ) -> None:
+        self.config = config
+        self.base_dir = base_dir.resolve()
+        self.folder = runs / config.name
+        self.digest = digest(config)
+        self._callbacks = list(callbacks)
+
+    @classmethod
+    def from_yaml(cls, path: Path | str, overrides: Sequence[str] = (), runs: Path = Path("runs")) -> Experiment:
+        """From a YAML file, or from a run directory that an earlier command made.
+
+        Raises:
+            ConfigError: with a problem for each mistake in the file.
+        """
+        path = Path(path)
+        if path.is_dir():
+            origin = json.loads((path / "origin.json").read_text()) if (path / "origin.json").exists() else {}
+            config = load(path / "config.yaml", ExperimentConfig, overrides).config
+            return cls(config, Path(origin.get("base_dir", ".")), path.parent)
+        return cls(load(path, ExperimentConfig, overrides).config, path.parent, runs)
+
+    def prepare(self) -> Prepared:
+        """The prepared data set, from the cache or made now; `prepared` in the run directory points to it."""
+        self._claim()
+        prepared = self.prepared
+        temporary = self.folder / f".prepared-{os.getpid()}"
+        temporary.symlink_to(prepared.path.resolve())
+        os.replace(temporary, self.folder / "prepared")
+        return prepared
+
+    def train(self) -> Position:
+        """Trains, or goes on where a killed process stopped; `model` then holds the best weights.
+
+        Raises:
+            TrainingError: the loss is not finite, or the run directory belongs to another experiment.
+        """
+        from recsys.training import fit
+        from recsys.training.strategies import serve_if_remote
+
+        serve_if_remote(self.config.training)
+        self.prepare()
+        with self._timed("train"):
+            position = fit(
+                self.model, self._examples, self.config.training, self._checkpoints, self._strategy, self._listeners()
+            )
+        self._restore_best(position)
+        return position
+
+    def evaluate(self) -> RunRecord:
+        """Evaluates the trained model on the test part beside its baselines, and writes `metrics.json`.
+
+        Raises:
+            TrainingError: there is no trained model in the run directory.
+        """
+        from recsys.evaluation import Cost, Environment, RunRecord, evaluate_model, peak_memory_mib
+
+        self._load_trained()
+        with self._timed("evaluate"):
+            result = evaluate_model(self.model, self.prepared, "test", self.config.evaluation)
+        info = self.prepared.info
+        record = RunRecord(
+            name=self.config.name,
+            config_digest=self.digest,
+            data_digest=info.digest,
+            seed=self.config.seed,
+            environment=Environment.here(),
+            metrics=result.metrics,
+            counts={**info.counts.model_dump(), **result.counts, **self.model.sizes()},
+            cost=Cost(seconds=self._seconds(), peak_memory_mib=peak_memory_mib()),
+        )
+        record.write(self.folder / "metrics.json")
+        return record
+
+    def export(self) -> Path:
+        """Exports the trained model as the next bundle; returns its folder.
+
+        Raises:
+            ExportError: the model is no two-tower model, or the index does not keep its promise.
+            TrainingError: there is no trained model in the run directory.
+        """
+        from recsys.evaluation import RunRecord
+        from recsys.export import export_two_tower
+        from recsys.models.two_tower import TwoTower
+
+        self._load_trained()
+        if not isinstance(self.model, TwoTower):
+            raise ExportError(
+                "model.kind", self.config.model.kind, "two_tower", "rankers are evaluated, not yet exported"
+            )
+        path = self.folder / "metrics.json"
+        return export_two_tower(
+            self.model,
+            self.prepared,
+            self.config.retrieval,
+            self.folder / "bundle",
+            name=self.config.name,
+            config_digest=self.digest,
+            metrics=RunRecord.read(path).metrics["model"] if path.exists() else {},
+        )
+
+    def run(self) -> Path:
+        """Prepares, trains, evaluates and exports; returns the bundle's folder."""
+        self.train()
+        self.evaluate()
+        return self.export()
+
+    @cached_property
+    def prepared(self) -> Prepared:
+        """The prepared data set."""
+        from recsys.data.prepare import prepare
+        from recsys.data.prepared import Prepared
+        from recsys.data.sources import resolve
+
+        data = self.config.data
+        with self._timed("prepare"):
+            folder = prepare(self.config.name, data, self.config.table_schema, resolve(data.source, self.base_dir))
+        return Prepared(folder)
+
+    @cached_property
+    def model(self) -> EmbeddingModel:
+        """The model, compiled and built, with initial weights until `train`, `evaluate` or `export` loads others."""
+        from recsys.embeddings.optimizers import make_table_optimizer
+        from recsys.models.build import make_model
+        from recsys.training.optimizers import make_dense_optimizer
+
+        config, prepared = self.config, self.prepared
+        with self._strategy.scope():
+            model = make_model(
+                config.model, config.embeddings, prepared.info.features, prepared.train_count, config.seed
+            )
+            model.compile(
+                make_table_optimizer(config.embeddings.optimizer),
+                make_dense_optimizer(config.training.dense_optimizer),
+                config.training.batch_size,
+            )
+            model.build_from(self._examples.sample())
+        return model
+
+    @cached_property
+    def _examples(self) -> Examples:
+        from recsys.data.reader import Examples
+
+        return Examples(self.prepared, "train", self.config.training.batch_size, self.config.seed)
+
+    @cached_property
+    def _strategy(self) -> Any:
+        from recsys.training import make_strategy
+
+        return make_strategy(self.config.training)
+
+    @cached_property
+    def _checkpoints(self) -> Checkpoints:
+        from recsys.training import Checkpoints
+        from recsys.training.strategies import is_chief
+
+        return Checkpoints(self.folder / "checkpoints", self.model, is_chief())
+
+    def _listeners(self) -> list[keras.callbacks.Callback]:
+        from recsys._compat import keras
+        from recsys.evaluation import evaluate_model
+        from recsys.training.callbacks import EarlyStopping, FiniteLoss, Validation
+
+        config, stopping = self.config, self.config.training.early_stopping
+        listeners: list[keras.callbacks.Callback] = [FiniteLoss()]
+        if stopping is not None:
+            monitor = config.evaluation.monitor if isinstance(config.model, TwoTowerConfig) else "auc"
+            listeners.append(
+                Validation(
+                    lambda: evaluate_model(self.model, self.prepared, "valid", config.evaluation).metrics["model"],
+                    stopping.every_epochs,
+                )
+            )
+            listeners.append(EarlyStopping(stopping, monitor, self._checkpoints.save_best))
+        if config.training.tensorboard:
+            logs = keras.callbacks.TensorBoard(str(self.folder / "logs"), write_graph=False, profile_batch=0)
+            listeners.append(logs)
+        return listeners + self._callbacks
+
+    def _load_trained(self) -> None:
+        position = self._checkpoints.position
+        if not position.finished and not self._checkpoints.restore():
+            raise TrainingError(
+                str(self.folder), "no trained model", "a checkpoint", f"recsys train, then {self.folder}"
+            )
+        if not position.finished:
+            raise TrainingError(
+                str(self.folder),
+                f"training stopped in epoch {position.epoch + 1}",
+                "a finished training",
+                "recsys train goes on from there",
+            )
+        self._restore_best(position)
+
+    def _restore_best(self, position: Position) -> None:
+        best = position.callbacks.get("EarlyStopping", {}).get("name")
+        if best is not None:
+            self._checkpoints.restore_best(best)
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        """Adds the wall-clock seconds of a stage to `cost.json`, so that they outlast the process."""
+        started = time.perf_counter()
+        yield
+        seconds = self._seconds()
+        seconds[stage] = round(seconds.get(stage, 0.0) + time.perf_counter() - started, 3)
+        write_text(self.folder / "cost.json", json.dumps(seconds))
+
+    def _seconds(self) -> dict[str, float]:
+        path = self.folder / "cost.json"
+        return json.loads(path.read_text()) if path.exists() else {}
+
+    def _claim(self) -> None:
+        """Makes the run directory this experiment's, or finds that it is."""
+        origin = self.folder / "origin.json"
+        if origin.exists():
+            found = json.loads(origin.read_text())["config_digest"]
+            if found != self.digest:
+                raise TrainingError(
+                    str(self.folder),
+                    f"the run of another configuration (digest {found[:12]})",
+                    self.digest[:12],
+                    "choose another `name`, or remove the folder",
+                )
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_text(self.folder / "config.yaml", dump(self.config.model_dump(mode="json", by_alias=True)))
+        write_text(origin, json.dumps({"base_dir": str(self.base_dir), "config_digest": self.digest}))

@@ -1,0 +1,131 @@
+"""From a trained two-tower model to a bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from recsys.bundle import BundleWriter, Description, IndexFacts, fields_of
+from recsys.bundle.manifest import INDEX, ITEM_TOWER, ITEMS, QUERY_TOWER, RETRIEVER, USERS
+from recsys.data.dataset import SequenceInfo
+from recsys.data.prepared import Features, Prepared
+from recsys.errors import ExportError
+from recsys.export.config import RetrievalConfig
+from recsys.export.retriever import RetrieverModule
+from recsys.export.signatures import Encoder, TowerModule
+from recsys.models.two_tower import TwoTower
+from recsys.retrieval import ExactIndex, ScannConfig, ScannIndex, build_index, recall_of
+
+MEASURED_QUERIES = 2_000
+"""Held-out queries with which the index's recall is measured."""
+
+
+def export_two_tower(
+    model: TwoTower,
+    prepared: Prepared,
+    config: RetrievalConfig,
+    bundles: Path,
+    *,
+    name: str,
+    config_digest: str,
+    metrics: dict[str, float],
+) -> Path:
+    """Writes the next bundle under `bundles`; returns its folder.
+
+    Args:
+        model: trained.
+        prepared: the data it was trained on.
+        config: the index and its promise.
+        bundles: the run's `bundle/`.
+        name: the experiment's name.
+        config_digest: of the experiment.
+        metrics: test metrics, for the manifest.
+
+    Raises:
+        ExportError: the index does not keep the recall that the YAML promises.
+        DataError: a vector is not finite.
+    """
+    vectors = model.item_vectors(prepared.item_features)
+    index = build_index(vectors, config.index)
+    facts = measure(index, model, prepared, config)
+    schema = prepared.info.table_schema
+    with BundleWriter(bundles) as writer:
+        query = TowerModule(model.query_tower, _encoder(prepared, "user", "context"))
+        query.save(writer.path(QUERY_TOWER))
+        TowerModule(model.item_tower, _encoder(prepared, "item")).save(writer.path(ITEM_TOWER))
+        RetrieverModule(query, index, prepared.items["item"], config.retriever_k).save(writer.path(RETRIEVER))
+        index.save(writer.path(INDEX))
+        pq.write_table(served_items(prepared), writer.path(ITEMS))
+        pq.write_table(served_users(prepared), writer.path(USERS))
+        time = prepared.events.time
+        writer.describe(
+            Description(
+                name=name,
+                request=fields_of(schema, "user", "context"),
+                item=fields_of(schema, "item"),
+                embedding_dim=vectors.shape[1],
+                catalogue_size=len(vectors),
+                metrics=metrics,
+                index=facts,
+                config_digest=config_digest,
+                data_digest=prepared.info.digest,
+                timestamp_unit=schema.timestamp_unit if time is not None else None,
+                data_time=int(time.max()) if time is not None else None,
+            )
+        )
+    return writer.folder
+
+
+def measure(index: ExactIndex | ScannIndex, model: TwoTower, prepared: Prepared, config: RetrievalConfig) -> IndexFacts:
+    """The index's recall against exact search on held-out queries.
+
+    Raises:
+        ExportError: it is below the promised `min_recall`.
+    """
+    if not isinstance(index, ScannIndex):
+        return IndexFacts(kind="exact", k=config.retriever_k, recall=1.0)
+    assert isinstance(config.index, ScannConfig)
+    query: Features = prepared.held_out("valid").query
+    queries = model.query_vectors({name: column[:MEASURED_QUERIES] for name, column in query.items()})
+    k, promise = config.index.recall_at, config.index.min_recall
+    recall = recall_of(index, ExactIndex(index.vectors), queries, k)
+    if promise is not None and recall < promise:
+        raise ExportError(
+            "retrieval.index.min_recall",
+            f"recall@{k} is {recall:.4f} on {len(queries)} held-out queries",
+            f"the promised {promise}",
+            "raise leaves_to_search or reorder, or lower the promise",
+        )
+    return IndexFacts(kind="scann", k=k, recall=recall)
+
+
+def served_items(prepared: Prepared) -> pa.Table:
+    """The bundle's `items.parquet`: what a person or the item tower needs of the catalogue."""
+    table = prepared.items
+    return table.select([name for name in table.column_names if name in {"item", "title"} or name.startswith("raw.")])
+
+
+def served_users(prepared: Prepared) -> pa.Table:
+    """The bundle's `users.parquet`: raw user features, the newest positive events in time order, all items seen."""
+    table, events, start = prepared.users, prepared.events, prepared.event_start
+    columns = {name: table[name] for name in table.column_names if name == "user" or name.startswith("raw.")}
+    longest = max((f.max_length for f in prepared.info.features.values() if isinstance(f, SequenceInfo)), default=0)
+    user = np.repeat(np.arange(len(start) - 1), np.diff(start))
+    # After a random split the training events come first; a served history is in time order.
+    order = np.lexsort((events.time, user)) if events.time is not None else np.arange(len(user))
+    newest = order[np.arange(len(user)) >= start[1:][user] - longest]
+    lengths = np.minimum(np.diff(start), longest)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    columns["history"] = pa.ListArray.from_arrays(offsets, pa.array(events.item_index[newest], pa.int32()))
+    if events.time is not None:
+        columns["history_time"] = pa.ListArray.from_arrays(offsets, pa.array(events.time[newest], pa.int64()))
+    seen = pa.array(events.item_index, pa.int32())
+    columns["seen"] = pa.ListArray.from_arrays(start.astype(np.int32), seen)
+    return pa.table(columns)
+
+
+def _encoder(prepared: Prepared, *roles: str) -> Encoder:
+    return Encoder(prepared.path, prepared.info.features, prepared.names(*roles))

@@ -1,0 +1,121 @@
+"""The serving side of "one encoding": raw values to ids inside the graph, by the vocabularies that `prepare` wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from recsys._compat import tf
+from recsys.data.dataset import MISSING, CategoricalInfo, FeatureInfo, FingerprintInfo, SequenceInfo, VectorInfo
+from recsys.data.encoding import FINGERPRINTS
+from recsys.embeddings.tables import vocabulary_of
+from recsys.models.two_tower import Tower
+
+Batch = dict[str, tf.Tensor]
+
+
+class Encoder(tf.Module):
+    """Raw features, as `docs/architecture.md` lists them, to the batch that a model reads.
+
+    Args:
+        folder: the prepared data set; its vocabularies become hash tables of the graph.
+        features: what `prepare` knows of every feature.
+        names: the features to encode.
+    """
+
+    def __init__(self, folder: Path, features: Mapping[str, FeatureInfo], names: list[str]) -> None:
+        super().__init__()
+        self._features = {name: features[name] for name in names}
+        self._vocabulary_of = {name: vocabulary_of(name, features) for name in names}
+        self._sources = {source: features[source] for source in self._vocabulary_of.values()}
+        self._tables = {
+            source: _vocabulary(folder / "vocab" / f"{source}.parquet", info.oov_rows)
+            for source, info in self._sources.items()
+            if isinstance(info, CategoricalInfo)
+        }
+
+    def specs(self) -> dict[str, tf.TensorSpec]:
+        """The signature's inputs by name."""
+        specs = {}
+        for name, info in self._features.items():
+            many = isinstance(info, SequenceInfo) or getattr(info, "max_length", None) is not None
+            if isinstance(info, (CategoricalInfo, FingerprintInfo, SequenceInfo)):
+                specs[name] = tf.TensorSpec([None, None] if many else [None], tf.string, name)
+            elif isinstance(info, VectorInfo):
+                specs[name] = tf.TensorSpec([None, info.dim], tf.float32, name)
+            else:
+                specs[name] = tf.TensorSpec([None], tf.float32, name)
+            if isinstance(info, SequenceInfo) and info.age:
+                specs[f"{name}.age"] = tf.TensorSpec([None, None], tf.float32, f"{name}_age")
+        return specs
+
+    def encode(self, raw: Batch) -> Batch:
+        """The encoded batch; sequences keep their newest `max_length` values, multi-valued features their first."""
+        batch = {}
+        for name, info in self._features.items():
+            value = raw[name]
+            if isinstance(info, SequenceInfo):
+                newest = _newest(value, info.max_length)
+                batch[name] = self._ids(name, _take(value, newest, ""))
+                if info.age:
+                    batch[f"{name}.age"] = _take(raw[f"{name}.age"], newest, 0.0)
+            elif isinstance(info, (CategoricalInfo, FingerprintInfo)):
+                batch[name] = self._ids(name, value if info.max_length is None else value[:, : info.max_length])
+            else:
+                batch[name] = value
+        return batch
+
+    def _ids(self, name: str, text: tf.Tensor) -> tf.Tensor:
+        source = self._vocabulary_of[name]
+        info = self._sources[source]
+        if isinstance(info, CategoricalInfo):
+            known = self._tables[source].lookup(text)
+            oov = 1 + tf.cast(tf.strings.to_hash_bucket_fast(text, info.oov_rows), tf.int32)
+            ids = tf.where(known < 0, oov, known)
+        else:
+            ids = 1 + tf.strings.to_hash_bucket_fast(text, FINGERPRINTS)
+        return tf.where(tf.equal(text, ""), tf.constant(MISSING, ids.dtype), ids)
+
+
+class TowerModule(tf.Module):
+    """A tower that takes raw features: what `query_tower/` and `item_tower/` hold."""
+
+    def __init__(self, tower: Tower, encoder: Encoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.tower = tower
+        self.serve = tf.function(self._serve, autograph=False).get_concrete_function(encoder.specs())
+
+    def _serve(self, raw: Batch) -> Batch:
+        return {"embedding": self.embed(raw)}
+
+    def embed(self, raw: Batch) -> tf.Tensor:
+        """[B, d] vectors of raw features."""
+        return self.tower(self.encoder.encode(raw), training=False)
+
+    def save(self, path: Path) -> None:
+        """Writes the SavedModel, without Keras metadata."""
+        tf.saved_model.save(self, str(path), signatures={"serving_default": self.serve})
+
+
+def _vocabulary(path: Path, oov_rows: int) -> tf.lookup.StaticHashTable:
+    values = pq.read_table(path, columns=["value"])["value"].to_numpy()
+    ids = tf.range(len(values), dtype=tf.int32) + 1 + oov_rows
+    initializer = tf.lookup.KeyValueTensorInitializer(tf.constant(values, tf.string), ids)
+    return tf.lookup.StaticHashTable(initializer, default_value=-1)
+
+
+def _newest(text: tf.Tensor, length: int) -> tf.Tensor:
+    """[B, length] positions in [B, L] of each row's newest values, oldest first; -1 where there are fewer."""
+    positions = tf.where(tf.equal(text, ""), 0, 1 + tf.range(tf.shape(text)[1]))
+    count = tf.reduce_max(tf.pad(positions, [[0, 0], [0, 1]]), 1)
+    window = tf.maximum(count - length, 0)[:, tf.newaxis] + tf.range(length)
+    return tf.where(window < count[:, tf.newaxis], window, -1)
+
+
+def _take(values: tf.Tensor, positions: tf.Tensor, padding: str | float) -> tf.Tensor:
+    padded = tf.pad(values, [[0, 0], [0, 1]], constant_values=padding)
+    end = tf.shape(values)[1]
+    return tf.gather(padded, tf.where(positions < 0, end, positions), batch_dims=1)

@@ -1,0 +1,28 @@
+"""From a model's config to the model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from numpy.typing import ArrayLike
+
+from recsys.data.dataset import FeatureInfo
+from recsys.embeddings.config import EmbeddingsConfig
+from recsys.models.config import RankerConfig, TwoTowerConfig
+from recsys.models.ranker import Ranker
+from recsys.models.two_tower import TwoTower
+
+
+def make_model(
+    config: TwoTowerConfig | RankerConfig,
+    embeddings: EmbeddingsConfig,
+    features: Mapping[str, FeatureInfo],
+    train_count: ArrayLike,
+    seed: int,
+) -> TwoTower | Ranker:
+    """The model that a config describes; `train_count` [N] are the catalogue items' positive training events."""
+    match config:
+        case TwoTowerConfig():
+            return TwoTower(config, embeddings, features, train_count, seed)
+        case RankerConfig():
+            return Ranker(config, embeddings, features, seed)
