@@ -7,13 +7,13 @@ imported by the first call, so a schema without hashes never loads it.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-Texts = pa.Array | NDArray[Any]
+Texts: TypeAlias = pa.Array | NDArray[Any]
 
 FINGERPRINTS = 2**63 - 2
 """Number of fingerprints: 1 .. 2**63 - 2."""

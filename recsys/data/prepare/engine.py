@@ -64,6 +64,8 @@ class _DuckDB(Runner):
             temp_directory=str(folder / "spill"),
             preserve_insertion_order=False,
         )
+        # DuckDB 2.0 concludes from Parquet's minimum and maximum, which leave NaN out, that `isnan` is false.
+        self._connection.raw_sql("SET disabled_optimizers = 'statistics_propagation'")
 
     def __exit__(self, *_: object) -> None:
         self._connection.disconnect()
@@ -122,12 +124,15 @@ def _spark_session(config: SparkEngine, folder: Path) -> Any:
         raise InstallError("pyspark", "not installed", "PySpark 4.0", "pip install 'recsys[spark]'") from error
     settings = {
         "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.parquet.datetimeRebaseModeInRead": "CORRECTED",
         "spark.sql.ansi.enabled": "true",
         "spark.local.dir": str(folder / "spill"),
         "spark.sql.warehouse.dir": str(folder / "warehouse"),
     }
+    if config.master.startswith("local"):
+        settings["spark.sql.shuffle.partitions"] = "8"  # Spark's 200 are meant for clusters
     builder = SparkSession.builder.master(config.master).appName("recsys prepare")
     for key, value in settings.items():
         builder = builder.config(key, value)

@@ -60,8 +60,8 @@ def make_encoder(feature: Categorical | MultiValued, values: Values) -> Encoder:
     """Decide the ids: fingerprints, or OOV ids and then the vocabulary by falling count, ties in code point order."""
     max_length = feature.max_length if isinstance(feature, MultiValued) else None
     if isinstance(feature.encoding, HashEncoding):
-        info = FingerprintInfo(role=feature.role, max_length=max_length)
-        return Encoder(values.text, fingerprint(values.text), None, info)
+        hashed = FingerprintInfo(role=feature.role, max_length=max_length)
+        return Encoder(values.text, fingerprint(values.text), None, hashed)
     oov_rows = feature.encoding.oov_rows
     order = pc.sort_indices(
         pa.table({"value": values.text, "count": values.count}),
