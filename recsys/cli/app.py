@@ -38,6 +38,8 @@ def _options(
     pass
 
 
+app.command()(recommend.recommend)
+app.command()(serve.serve)
 app.add_typer(config.app, name="config")
 app.add_typer(data.app, name="data")
 app.command()(doctor.doctor)

@@ -207,7 +207,7 @@ def spark() -> Finding:
         )
     home = os.environ.get("JAVA_HOME")
     java = shutil.which("java", path=str(Path(home) / "bin") if home else None)
-    cure = f"apt-get install openjdk-{_JAVA}-jre-headless, or set JAVA_HOME"
+    cure = "apt-get install default-jre-headless, or set JAVA_HOME"
     if java is None:
         return Finding("Spark", "warn", "PySpark is installed, but no Java", cure)
     try:
