@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
@@ -16,7 +18,7 @@ import recsys
 from recsys.bundle.bundle import Bundle
 from recsys.bundle.users import UnknownUserError
 from recsys.config.base import Config
-from recsys.errors import Problem, RequestError
+from recsys.errors import ConfigError, Problem, RequestError
 from serving.recommender import BundleName, Recommendations, Recommender, Request, problems_of
 
 
@@ -68,5 +70,23 @@ def serve(bundle: Bundle | Path | str, host: str = "127.0.0.1", port: int = 8500
 
     Raises:
         BundleError: see `create_app`.
+        ConfigError: the address cannot be had; told before the bundle is loaded.
     """
-    uvicorn.run(create_app(bundle), host=host, port=port, log_level="info")
+    with _bound(host, port) as address:
+        server = uvicorn.Server(uvicorn.Config(create_app(bundle), host=host, port=port))
+        with contextlib.suppress(KeyboardInterrupt):  # uvicorn's way to say that SIGINT ended it
+            server.run(sockets=[address])
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    """A socket at this address; it refuses connections until the server listens."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        bound = socket.socket(family, kind, protocol)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+    except (OSError, OverflowError) as error:
+        raise ConfigError(
+            f"{host}:{port}", f"cannot be served on ({error})", "a free address of this machine", "choose another port"
+        ) from error
+    return bound

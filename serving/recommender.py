@@ -6,7 +6,7 @@ from typing import Annotated, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BeforeValidator, Field, JsonValue, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from recsys.bundle.bundle import Bundle
@@ -34,7 +34,7 @@ class Request(Config):
 
     user: Id | None = None
     """A user that the bundle knows: the raw features, the history and the seen items come from the bundle."""
-    features: dict[str, JsonValue] | None = None
+    features: dict[str, Any] | None = None
     """Raw features by name, instead of the known user's or in place of some of them. Those not given are missing."""
     k: Annotated[int, Field(ge=1, le=1000)] = 10
     """How many items; fewer come where fewer are left."""
@@ -196,18 +196,27 @@ def problems_of(errors: Any) -> list[Problem]:
     """pydantic's errors over a request, as problems."""
     return [
         Problem(
-            place=shown(".".join(str(part) for part in error["loc"] if part != "body")) or "request",
+            place=shown(".".join(str(part) for part in _location(error))) or "request",
             found=shown(error.get("input")),
             expected=error["msg"].removeprefix("Value error, ").removeprefix("Input should be "),
-            cure=_CURES.get(error["type"], "mend this value"),
+            cure=_CURES.get(error["type"], "leave it out for the default"),
         )
         for error in errors
     ]
 
 
+def _location(error: Any) -> tuple[str | int, ...]:
+    """Where in the request, without FastAPI's `body` and the number of the character where JSON breaks off."""
+    location: tuple[str | int, ...] = error["loc"]
+    return () if error["type"] == "json_invalid" else location[location[:1] == ("body",) :]
+
+
 _CURES = {
+    "dict_type": "send a JSON object",
     "extra_forbidden": f"leave it out; a request holds {', '.join(Request.model_fields)}",
+    "id": "send ids as text",
     "json_invalid": "send one JSON object",
     "missing": "send a JSON object as the body",
+    "model_attributes_type": "send a JSON object as the body",
     "value_error": 'such as {"user": "42"} or {"features": {}}',
 }

@@ -67,12 +67,13 @@ class Output:
         from rich.text import Text
 
         cells = [list(row) for row in rows]
-        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+        table = Table(box=box.SIMPLE_HEAD)
         for index, column in enumerate(columns):
             numbers = bool(cells) and all(isinstance(row[index], int | float) for row in cells)
             table.add_column(column, justify="right" if numbers else "left", overflow="fold")
         for row in cells:
             table.add_row(*(Text(str(cell)) for cell in row))
+        self.console.print(title)  # not the table's own title, which wraps at the table's width
         self.console.print(table, soft_wrap=False)
 
     def note(self, text: str) -> None:
