@@ -43,8 +43,6 @@ app.command()(serve.serve)
 app.add_typer(config.app, name="config")
 app.add_typer(data.app, name="data")
 app.command()(doctor.doctor)
-app.command()(recommend.recommend)
-app.command()(serve.serve)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
