@@ -59,7 +59,7 @@ class ExactIndex:
     def search(self, queries: ArrayLike, k: int, exclude: Ragged | None = None) -> Neighbours:
         """As `Index.search`; equal scores by id, lowest first."""
         array = checked_search(self, queries, k, exclude)
-        if _longest(array) * self._longest > np.finfo(np.float32).max:
+        if _longest(array) * self._longest > float(np.finfo(np.float32).max):
             raise DataError("queries", "their inner products with the vectors overflow float32", "shorter vectors")
         mask = _Mask(exclude) if exclude is not None else None
         ids = np.full((len(array), k), -1, np.int32)

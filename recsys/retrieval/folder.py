@@ -43,7 +43,7 @@ def load_vectors(folder: Path) -> Vectors:
     path = folder / VECTORS
     try:
         vectors = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise BundleError(str(path), f"cannot be read ({error})", "the index's vectors", "export it again") from error
     if vectors.ndim != 2 or vectors.dtype != np.float32:
         raise BundleError(

@@ -33,7 +33,8 @@ _SPECS = {
 class InGraphIndex(tf.Module):
     """A snapshot of a `ScannIndex` whose parts are variables of the module, so that a SavedModel carries them.
 
-    It finds what the live index finds, but knows no `exclude` and no updates.
+    It finds what the live index finds, but knows no `exclude` and no updates. Hold on to the module while you call its
+    `search` (a `tf.function` keeps no reference to it).
     """
 
     def __init__(self, state: Any, reorder: int) -> None:
