@@ -112,6 +112,20 @@ class Experiment:
         self.digest = digest(config)
         self._callbacks = list(callbacks)
 
+    @property
+    def monitor(self) -> str:
+        """The validation metric that decides about early stopping."""
+        return self.config.evaluation.monitor if isinstance(self.config.model, TwoTowerConfig) else "auc"
+
+    @property
+    def can_export(self) -> bool:
+        """Whether the model is of a kind that a bundle can hold."""
+        return isinstance(self.config.model, TwoTowerConfig)
+
+    def add_callback(self, callback: keras.callbacks.Callback) -> None:
+        """One more Keras callback for the training to come."""
+        self._callbacks.append(callback)
+
     @classmethod
     def from_yaml(cls, path: Path | str, overrides: Sequence[str] = (), runs: Path = Path("runs")) -> Experiment:
         """From a YAML file, or from a run directory that an earlier command made.
@@ -205,11 +219,11 @@ class Experiment:
             metrics=RunRecord.read(path).metrics["model"] if path.exists() else {},
         )
 
-    def run(self) -> Path:
-        """Prepares, trains, evaluates and exports; returns the bundle's folder."""
+    def run(self) -> Path | None:
+        """Prepares, trains, evaluates and exports; returns the bundle's folder (None for a ranker)."""
         self.train()
         self.evaluate()
-        return self.export()
+        return self.export() if self.can_export else None
 
     @cached_property
     def prepared(self) -> Prepared:
@@ -270,14 +284,13 @@ class Experiment:
         config, stopping = self.config, self.config.training.early_stopping
         listeners: list[keras.callbacks.Callback] = [FiniteLoss()]
         if stopping is not None:
-            monitor = config.evaluation.monitor if isinstance(config.model, TwoTowerConfig) else "auc"
             listeners.append(
                 Validation(
                     lambda: evaluate_model(self.model, self.prepared, "valid", config.evaluation).metrics["model"],
                     stopping.every_epochs,
                 )
             )
-            listeners.append(EarlyStopping(stopping, monitor, self._checkpoints.save_best))
+            listeners.append(EarlyStopping(stopping, self.monitor, self._checkpoints.save_best))
         if config.training.tensorboard:
             logs = keras.callbacks.TensorBoard(str(self.folder / "logs"), write_graph=False, profile_batch=0)
             listeners.append(logs)

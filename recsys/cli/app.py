@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 import recsys
-from recsys.cli import config, data, doctor, recommend, serve
+from recsys.cli import config, data, doctor, evaluate, export, init, prepare, recommend, run, serve, train
 from recsys.errors import Problem, RecsysError
 
 app = typer.Typer(
@@ -38,6 +38,12 @@ def _options(
     pass
 
 
+app.command()(init.init)
+app.command()(prepare.prepare)
+app.command()(train.train)
+app.command()(evaluate.evaluate)
+app.command()(export.export)
+app.command()(run.run)
 app.command()(recommend.recommend)
 app.command()(serve.serve)
 app.add_typer(config.app, name="config")

@@ -19,6 +19,8 @@ from recsys.export.signatures import Encoder, TowerModule
 from recsys.models.two_tower import TwoTower
 from recsys.retrieval import ExactIndex, ScannConfig, ScannIndex, build_index, recall_of
 
+SHOWN = 20
+"""Newest positives of a user that the bundle knows at least, to be shown beside recommendations."""
 MEASURED_QUERIES = 2_000
 """Held-out queries with which the index's recall is measured."""
 
@@ -112,7 +114,8 @@ def served_users(prepared: Prepared) -> pa.Table:
     """The bundle's `users.parquet`: raw user features, the newest positive events in time order, all items seen."""
     table, events, start = prepared.users, prepared.events, prepared.event_start
     columns = {name: table[name] for name in table.column_names if name == "user" or name.startswith("raw.")}
-    longest = max((f.max_length for f in prepared.info.features.values() if isinstance(f, SequenceInfo)), default=0)
+    sequences = [f.max_length for f in prepared.info.features.values() if isinstance(f, SequenceInfo)]
+    longest = max([SHOWN, *sequences])
     user = np.repeat(np.arange(len(start) - 1), np.diff(start))
     # After a random split the training events come first; a served history is in time order.
     order = np.lexsort((events.time, user)) if events.time is not None else np.arange(len(user))

@@ -87,7 +87,7 @@ class FiniteLoss(keras.callbacks.Callback):
             f"training step {int(self.model.global_step.numpy())}",
             f"the loss is {loss}" + (f" and {', '.join(broken[:3])} hold NaN or infinite values" if broken else ""),
             "a finite loss",
-            "lower the learning rates of embeddings.optimizer and training.dense_optimizer, raise the loss's temperature, "
+            "lower the learning rates (embeddings.optimizer, training.dense_optimizer), raise the loss's temperature, "
             "or look for extreme values in numeric and vector features; the last checkpoint is intact",
         )
 
@@ -95,9 +95,9 @@ class FiniteLoss(keras.callbacks.Callback):
 class ProgressBar(keras.callbacks.Callback):
     """One line per epoch on the terminal: steps, loss, time left, then the validation metrics."""
 
-    def __init__(self, console: Console, steps: int, monitor: str | None) -> None:
+    def __init__(self, console: Console, monitor: str) -> None:
         super().__init__()
-        self._steps, self._monitor = steps, monitor
+        self._monitor = monitor
         self._console = console
         self._progress: Progress | None = None
         self._task = TaskID(0)
@@ -111,7 +111,7 @@ class ProgressBar(keras.callbacks.Callback):
             TextColumn("{task.fields[loss]}"),
         )
         self._progress = Progress(*columns, TimeRemainingColumn(), console=self._console, transient=True)
-        self._task = self._progress.add_task(f"epoch {epoch + 1}", total=self._steps, loss="")
+        self._task = self._progress.add_task(f"epoch {epoch + 1}", total=self.params["steps"], loss="")
         self._progress.start()
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:

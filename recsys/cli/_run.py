@@ -1,0 +1,68 @@
+"""What the commands on an experiment share: opening it, and printing what it measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from recsys.cli._output import Output
+
+if TYPE_CHECKING:
+    from recsys.evaluation import RunRecord
+    from recsys.experiment import Experiment
+
+ExperimentArgument = Annotated[
+    Path, typer.Argument(metavar="CONFIG_OR_RUN", help="The experiment's YAML file, or its run directory.")
+]
+RunsOption = Annotated[Path, typer.Option("--runs", metavar="DIR", help="Where run directories are made.")]
+RUNS = Path("runs")
+
+SHOWN = ("ndcg", "recall", "hit_rate", "mrr", "map", "coverage", "popularity_lift")
+POINTWISE = ("auc", "logloss", "normalized_entropy", "base_rate")
+
+
+def open_experiment(path: Path, overrides: Sequence[str], runs: Path, out: Output) -> Experiment:
+    """The experiment of a YAML file or a run directory, with a progress bar for its training.
+
+    Raises:
+        ConfigError: with a problem for each mistake.
+    """
+    from recsys.experiment import Experiment
+
+    experiment = Experiment.from_yaml(path, overrides, runs)
+    out.note(f"{experiment.config.name}  run directory {experiment.folder}  config {experiment.digest[:12]}")
+    return experiment
+
+
+def watch_training(experiment: Experiment, out: Output) -> None:
+    """Shows the progress of the training to come."""
+    from recsys.training.callbacks import ProgressBar
+
+    experiment.add_callback(ProgressBar(out.errors, experiment.monitor))
+
+
+def print_prepared(experiment: Experiment, out: Output) -> None:
+    """The sizes of the prepared data."""
+    counts = experiment.prepared.info.counts
+    out.note(
+        f"data: {counts.users:,} users, {counts.items:,} items; {counts.train:,} training, {counts.valid:,} validation "
+        f"and {counts.test:,} test examples"
+        + (f"; {counts.dropped:,} events dropped by rule" if counts.dropped else "")
+    )
+
+
+def print_record(record: RunRecord, out: Output) -> None:
+    """The test metrics of the model beside its baselines."""
+    names = list(record.metrics)
+    model = record.metrics["model"]
+    wanted = [m for m in model if m.split("@")[0] in (*SHOWN, *POINTWISE)]
+    rows = [[metric, *(f"{record.metrics[name][metric]:.4f}" for name in names)] for metric in wanted]
+    users = record.counts.get("users_evaluated")
+    what = f"{users:,} users" if users is not None else f"{record.counts['examples_evaluated']:,} examples"
+    out.table(f"Test metrics of {record.name} ({what})", ["metric", *names], rows)
+    left_out = record.counts.get("users_without_relevant", 0)
+    if left_out:
+        out.text(f"{left_out:,} users had nothing new in the test part; they are left out of the means.")

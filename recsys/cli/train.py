@@ -1,0 +1,18 @@
+"""`recsys train`: train, or go on where a killed training stopped."""
+
+from __future__ import annotations
+
+from recsys.cli._output import JsonOption, Output, SetOption
+from recsys.cli._run import RUNS, ExperimentArgument, RunsOption, open_experiment, print_prepared, watch_training
+
+
+def train(path: ExperimentArgument, overrides: SetOption, runs: RunsOption = RUNS, as_json: JsonOption = False) -> None:
+    """Train the model; the same command goes on after a kill, to the same numbers."""
+    out = Output(as_json)
+    experiment = open_experiment(path, overrides, runs, out)
+    experiment.prepare()
+    print_prepared(experiment, out)
+    watch_training(experiment, out)
+    position = experiment.train()
+    out.wrote(experiment.folder / "checkpoints")
+    out.result({"path": experiment.folder, "epochs": position.epoch, "history": position.history})
