@@ -34,10 +34,10 @@ lint: environment
 
 # uv leaves an up-to-date environment as it is, in a fraction of a second.
 environment: $(UV_READY)
-	$(UV) sync --frozen --quiet --python $(PYTHON) $(EXTRAS:%=--extra %)
+	$(UV) sync --frozen --python $(PYTHON) $(EXTRAS:%=--extra %)
 
 # A folder of its own for uv: works without python3-venv, and where pip may not touch the system.
 $(UV_READY):
 	rm -rf .uv
-	$(PYTHON) -m pip install --quiet --disable-pip-version-check --target .uv uv==$(UV_VERSION)
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --target .uv uv==$(UV_VERSION)
 	touch $@
