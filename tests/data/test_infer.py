@@ -93,7 +93,7 @@ def test_clicks_parquet_with_milliseconds_and_roles_by_what_is_constant(tmp_path
             "plan": [["free", "paid"][user % 2] for user in USERS],
             "device": [["app", "web", "tv"][n % 3] for n in range(ROWS)],
             "hour": np.arange(ROWS) % 24,
-            "subscribed": np.arange(ROWS) % 5 == 0,
+            "subscribed": np.arange(ROWS) % 7 == 0,
             "load": np.random.default_rng(0).random(ROWS),
             "dwell_time": np.arange(ROWS) % 90,
             "only": ["x"] * ROWS,
