@@ -63,8 +63,11 @@ class InGraphIndex(tf.Module):
         ids, scores = searcher.search_batched(
             queries, final_num_neighbors=k, pre_reorder_num_neighbors=tf.maximum(k, self._reorder)
         )
+        # ScaNN's rows are as wide as the longest result; a shorter one is filled up with NaN.
         found = tf.math.is_finite(scores)
-        return tf.where(found, tf.cast(ids, tf.int32), -1), tf.where(found, scores, -np.inf)
+        missing = [[0, 0], [0, k - tf.shape(scores)[1]]]
+        ids = tf.pad(tf.where(found, tf.cast(ids, tf.int32), -1), missing, constant_values=-1)
+        return ids, tf.pad(tf.where(found, scores, -np.inf), missing, constant_values=-np.inf)
 
 
 def _parts(folder: Path) -> list[tf.Tensor]:

@@ -78,7 +78,8 @@ def test_scores_are_inner_products_best_first(
     tree: ScannIndex, vectors: NDArray[np.float32], queries: NDArray[np.float32]
 ) -> None:
     found = tree.search(queries, 20)
-    assert (found.ids.dtype, found.scores.dtype) == (np.int32, np.float32)
+    assert found.ids.dtype == np.int32
+    assert found.scores.dtype == np.float32
     np.testing.assert_allclose(found.scores, np.einsum("qd,qkd->qk", queries, vectors[found.ids]), rtol=1e-4)
     assert np.all(np.diff(found.scores, axis=1) <= 0)
 

@@ -35,7 +35,7 @@ def test_by_hand() -> None:
     assert result.users.tolist() == [0, 2]
     assert result.without_relevant == 2
     # User 0 is shown 1, 2, 3 (a hit at rank 2 of 2 relevant); user 2 is shown 2, 3, 4 (a hit at rank 2 of 1).
-    expected = {
+    expected: dict[str, list[float]] = {
         "recall@1": [0, 0],
         "recall@3": [1 / 2, 1],
         "precision@3": [1 / 3, 1 / 3],
@@ -83,7 +83,7 @@ def test_against_a_second_opinion() -> None:
         np.ones(items, int),
         EvaluationConfig(ks=(k,), monitor="recall@5", users_per_block=7),
     )
-    evaluated = []
+    evaluated: list[int] = []
     for user in range(users):
         targets = {i for i in range(items) if relevant[user, i] and not seen[user, i]}
         if not targets:
