@@ -102,8 +102,8 @@ class Recommendations(Config):
 class Recommender:
     """Answers requests from one bundle: user lookup, query tower, index, titles.
 
-    Making one opens every part of the bundle and answers one empty request, so that a broken part shows at once
-    and the first real request is no slower than the next.
+    Making one answers a request that touches every part of the bundle, so that a broken part shows at once and the
+    first real request is no slower than the next.
     """
 
     def __init__(self, bundle: Bundle) -> None:
@@ -111,7 +111,7 @@ class Recommender:
         self.bundle = bundle
         self.name = BundleName(name=bundle.manifest.name, version=bundle.manifest.version)
         self._users, self._items = bundle.users, bundle.items
-        self.recommend(Request(features={}))
+        self.recommend(Request(features={}, exclude=("",)))
 
     def recommend(self, request: Request) -> Recommendations:
         """The best `k` items.

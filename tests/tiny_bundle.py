@@ -27,6 +27,7 @@ from recsys.bundle.manifest import (
     SequenceField,
     VectorField,
 )
+from recsys.retrieval import ExactIndex, Index
 
 DAY = 86_400
 ITEMS = ["10", "2", "3", "9", "é", "日本"]
@@ -53,34 +54,37 @@ USERS = pa.table(
     }
 )
 
+EXACT = IndexFacts(kind="exact", k=10, recall=1.0)
+
 
 def description(**changes: Any) -> Description:
-    facts: dict[str, Any] = {
+    whole: dict[str, Any] = {
         "name": "tiny",
         "request": REQUEST,
         "item": {"movie": CategoricalField(role="item")},
         "embedding_dim": 4,
         "catalogue_size": len(ITEMS),
         "metrics": {"ndcg@10": 0.5},
-        "index": IndexFacts(kind="exact", k=10, recall=1.0),
+        "index": EXACT,
         "config_digest": "0" * 64,
         "data_digest": "1" * 64,
         "timestamp_unit": "s",
         "data_time": 3 * DAY,
     }
-    return Description(**(facts | changes))
+    return Description(**(whole | changes))
 
 
-def write(bundles: Path, **changes: Any) -> Path:
+def write(
+    bundles: Path, *, index: Index | None = None, users: pa.Table = USERS, facts: IndexFacts = EXACT, **changes: Any
+) -> Path:
     """Write the tiny bundle as the next one in `bundles`, with changes to its description."""
     with BundleWriter(bundles) as writer:
         save_towers(writer)
-        writer.path("index").mkdir()
-        np.save(writer.path("index", "vectors.npy"), VECTORS)
+        (index or ExactIndex(VECTORS)).save(writer.path("index"))
         items = pa.table({"item": ITEMS, "title": TITLES, "raw.movie": ITEMS})
         pq.write_table(items, writer.path("items.parquet"), row_group_size=2)
-        pq.write_table(USERS, writer.path("users.parquet"), row_group_size=1)
-        writer.describe(description(**changes))
+        pq.write_table(users, writer.path("users.parquet"), row_group_size=1)
+        writer.describe(description(index=facts, **changes))
     return writer.folder
 
 

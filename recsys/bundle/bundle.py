@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from recsys.bundle.manifest import INDEX, ITEM_TOWER, ITEMS, QUERY_TOWER, USERS, Manifest, SequenceField
+from recsys.bundle.manifest import INDEX, ITEM_TOWER, ITEMS, QUERY_TOWER, USERS, Manifest, SequenceField, age_inputs
 from recsys.bundle.requests import Request, RequestEncoder
 from recsys.bundle.tower import Tower
 from recsys.bundle.users import RAW, SortedTexts, Users
@@ -50,7 +50,7 @@ class Bundle:
     @cached_property
     def items(self) -> pa.Table:
         """Row n is item index n: `item`, `title` (if there are titles), `raw.FEATURE`."""
-        table = self._table(ITEMS, ["item", *(f"{RAW}{field.of}" for field in self._sequences)])
+        table = self._table(ITEMS, ["item", *(f"{RAW}{field.of}" for field in self._sequences)], whole=True)
         if table.num_rows != self.manifest.catalogue_size:
             raise BundleError(
                 str(self.folder / ITEMS),
@@ -62,9 +62,14 @@ class Bundle:
 
     @cached_property
     def users(self) -> Users:
-        """The known users."""
-        time = ["history_time"] if any(field.age for field in self._sequences) else []
-        return Users(self._table(USERS, ["user", "history", "seen", *time]), str(self.folder / USERS))
+        """The known users, with the raw features that the request schema names."""
+        columns = ["user", "history", "seen"]
+        if age_inputs(self.manifest.request):
+            columns.append("history_time")
+        for name, field in self.manifest.request.items():
+            if field.role == "user" and not isinstance(field, SequenceField):
+                columns.append(f"{RAW}{name}")
+        return Users(self._table(USERS, columns, whole=False), str(self.folder / USERS))
 
     @cached_property
     def query_encoder(self) -> RequestEncoder:
@@ -128,14 +133,15 @@ class Bundle:
     def _sequences(self) -> list[SequenceField]:
         return [field for field in self.manifest.request.values() if isinstance(field, SequenceField)]
 
-    def _table(self, name: str, columns: list[str]) -> pa.Table:
-        """The whole table in contiguous columns; it must have those named."""
-        place = str(self.folder / name)
+    def _table(self, name: str, needed: list[str], *, whole: bool) -> pa.Table:
+        """The columns needed, or all, each contiguous in memory."""
+        path = self.folder / name
         try:
-            table = pq.read_table(self.folder / name).combine_chunks()
+            absent = [column for column in needed if column not in pq.read_schema(path).names]
+            if not absent:
+                return pq.read_table(path, columns=None if whole else needed).combine_chunks()
         except (OSError, pa.ArrowInvalid) as error:
-            raise BundleError(place, f"cannot be read ({error})", "Parquet", "export the run again") from error
-        absent = [column for column in columns if column not in table.column_names]
-        if absent:
-            raise BundleError(place, f"has no column {', '.join(absent)}", "", "export the run again")
-        return table
+            raise BundleError(str(path), f"cannot be read ({error})", "Parquet", "export the run again") from error
+        raise BundleError(
+            str(path), f"has no column {', '.join(absent)}", "what the request schema needs", "export the run again"
+        )

@@ -105,7 +105,7 @@ def _category_problems(place: str, value: object) -> list[Problem]:
     if not (value is None or isinstance(value, str | int)):
         return [Problem(place, f"{type(value).__name__} {shown(value)}", _ANY_CATEGORY, "send one value")]
     if isinstance(value, str) and not _is_unicode(value):
-        return [Problem(place, f"text with half a surrogate pair: {value!r}", "Unicode text", "send valid UTF-8")]
+        return [Problem(place, f"text with half a surrogate pair: {shown(value)}", "Unicode text", "send valid UTF-8")]
     return []
 
 

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.bundle import Bundle, UnknownUserError
+from recsys.bundle import Bundle, IndexFacts, UnknownUserError
 from recsys.bundle.users import SortedTexts
 from recsys.errors import BundleError, RequestError
-from tests.tiny_bundle import DAY, ITEMS, VECTORS
+from recsys.retrieval import ScannIndex
+from tests.tiny_bundle import DAY, ITEMS, USERS, VECTORS, write
 
 
 @pytest.fixture(scope="module")
@@ -96,3 +97,34 @@ def test_the_index_holds_the_catalogue(bundle: Bundle) -> None:
     found = bundle.index.search(np.array([[2, 17, 3, 59]], np.float32), 3)
     assert found.ids.tolist() == [[3, 5, 1]]
     assert found.scores.tolist() == [[59, 29.5, 17]]
+
+
+def test_a_scann_bundle_that_has_been_moved(tmp_path: Path) -> None:
+    facts = IndexFacts(kind="scann", k=3, recall=1.0)
+    folder = write(tmp_path / "before", index=ScannIndex.build(VECTORS), facts=facts)
+    bundle = Bundle.load(folder.rename(tmp_path / "after"))
+    assert isinstance(bundle.index, ScannIndex)
+    found = bundle.index.search(np.array([[2, 17, 3, 59]], np.float32), 3)
+    assert found.ids.tolist() == [[3, 5, 1]]
+    (bundle.folder / "index" / "scann" / "serialized_partitioner.pb").write_bytes(b"")
+    with pytest.raises(BundleError, match="index/scann"):
+        Bundle.load(bundle.folder)
+
+
+def test_an_index_of_another_width(tmp_path: Path) -> None:
+    folder = write(tmp_path, embedding_dim=3)
+    with pytest.raises(BundleError, match="6 vectors of width 4; expected 6 of width 3"):
+        _ = Bundle.load(folder).index
+
+
+@pytest.mark.parametrize("column", ["user", "raw.genre", "history", "history_time", "seen"])
+def test_users_without_a_column_that_requests_need(tmp_path: Path, column: str) -> None:
+    folder = write(tmp_path, users=USERS.drop_columns([column]))
+    with pytest.raises(BundleError, match=f"has no column {column};") as caught:
+        _ = Bundle.load(folder).users
+    assert caught.value.problems[0].place == str(folder / "users.parquet")
+
+
+def test_users_hold_only_the_features_of_the_request_schema(tmp_path: Path) -> None:
+    folder = write(tmp_path, users=USERS.append_column("raw.secret", pa.array(["a", "b", "c"])))
+    assert set(Bundle.load(folder).users.features(0)) == {"genre", "tags", "taste"}
