@@ -1,0 +1,109 @@
+"""A training process of its own, to be killed: trains on a small world and writes what it ended with.
+
+Run as: python trainee.py WORLD RUN [OPTION=VALUE ...]; `RUN/result.json` appears at the end.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from recsys._compat import tf
+from recsys.data.prepared import Prepared
+from recsys.data.reader import Examples
+from recsys.embeddings.config import EmbeddingsConfig
+from recsys.embeddings.optimizers import make_table_optimizer
+from recsys.evaluation import EvaluationConfig, evaluate_model
+from recsys.models.base import EmbeddingModel
+from recsys.models.build import make_model
+from recsys.models.config import TwoTowerConfig
+from recsys.training import Checkpoints, TrainingConfig, fit, make_strategy
+from recsys.training.callbacks import EarlyStopping, FiniteLoss, Validation
+from recsys.training.config import EarlyStoppingConfig
+from recsys.training.optimizers import make_dense_optimizer
+from recsys.training.strategies import is_chief, serve_if_remote
+
+EMBEDDINGS = EmbeddingsConfig.model_validate(
+    {
+        "tables": {"ids": {"dim": 8}, "user": {"dim": 8}, "genre": {"method": "hashed", "rows": 60_000, "dim": 32}},
+        "features": {
+            "user_id": {"table": "user"},
+            "movie_id": {"table": "ids"},
+            "history": {"table": "ids"},
+            "genres": {"table": "genre"},
+            "device": {"table": "genre"},
+        },
+    }
+)
+EVALUATION = EvaluationConfig(ks=(5, 10))
+
+
+def model_config(dropout: float) -> TwoTowerConfig:
+    tower = {"hidden": [16], "output_dim": 8, "dropout": dropout}
+    return TwoTowerConfig.model_validate({"kind": "two_tower", "query": tower, "item": tower})
+
+
+def weights_digest(model: EmbeddingModel) -> str:
+    total = hashlib.sha256()
+    for variable in (*model.variables, *model.table_optimizer.variables, *model.optimizer.variables):
+        total.update(np.ascontiguousarray(variable.numpy()).tobytes())
+    return total.hexdigest()
+
+
+def main(world: Path, run: Path, options: dict[str, str]) -> None:
+    training = TrainingConfig(
+        batch_size=int(options.get("batch", "32")),
+        epochs=int(options.get("epochs", "5")),
+        steps_per_call=3,
+        checkpoint_every_steps=int(options.get("every", "4")),
+        strategy=options.get("strategy", "default"),  # type: ignore[arg-type]
+    )
+    serve_if_remote(training)
+    prepared = Prepared(world)
+    strategy = make_strategy(training)
+    examples = Examples(prepared, "train", training.batch_size, seed=7)
+    with strategy.scope():
+        model = make_model(
+            model_config(float(options.get("dropout", "0.2"))),
+            EMBEDDINGS,
+            prepared.info.features,
+            prepared.train_count,
+            seed=7,
+        )
+        model.compile(
+            make_table_optimizer(EMBEDDINGS.optimizer),
+            make_dense_optimizer(training.dense_optimizer),
+            training.batch_size,
+        )
+        model.build_from(examples.sample())
+    checkpoints = Checkpoints(run / "checkpoints", model, is_chief())
+    callbacks = [
+        FiniteLoss(),
+        Validation(lambda: evaluate_model(model, prepared, "valid", EVALUATION).metrics["model"]),
+        EarlyStopping(EarlyStoppingConfig(patience=3), "ndcg@10", checkpoints.save_best),
+    ]
+    position = fit(model, examples, training, checkpoints, strategy, callbacks)
+    weights = {v.name: np.asarray(tf.convert_to_tensor(v)).tolist() for v in model.dense_variables()}
+    task = options.get("task", "")
+    result = {
+        "digest": weights_digest(model) if training.strategy == "default" else None,
+        "history": position.history,
+        "callbacks": position.callbacks,
+        "step": int(model.global_step.numpy()),
+        "dense": weights,
+        "ids": np.asarray(tf.convert_to_tensor(model.embeddings.tables["ids"].embeddings)).tolist(),
+    }
+    (run / f"result{task}.json").write_text(json.dumps(result))
+
+
+if __name__ == "__main__":
+    pairs = dict(option.split("=", 1) for option in sys.argv[3:])
+    if int(pairs.get("devices", "1")) > 1:
+        cpu = tf.config.list_physical_devices("CPU")[0]
+        logical = [tf.config.LogicalDeviceConfiguration()] * int(pairs["devices"])
+        tf.config.set_logical_device_configuration(cpu, logical)
+    main(Path(sys.argv[1]), Path(sys.argv[2]), pairs)
