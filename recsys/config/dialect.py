@@ -39,6 +39,14 @@ class _Dumper(yaml.SafeDumper):
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        # PyYAML loses NEL and the Unicode line separators unless they are escaped; a plain `<<` would be a merge key.
+        quoted = data == "<<" or not data.isprintable()
+        return self.represent_scalar(PREFIX + "str", data, style='"' if quoted else None)
+
+
+_Dumper.add_representer(str, _Dumper.represent_str)
+
 
 class _Resolving(Protocol):
     @classmethod

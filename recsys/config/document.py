@@ -16,6 +16,8 @@ from recsys.errors import ConfigError, Problem
 _VARIABLE = re.compile(r"\$(?P<escape>\$)?\{(?P<body>[^}]*)(?P<close>\})?")
 _BODY = re.compile(r"(?P<name>[A-Za-z_][A-Za-z0-9_]*)(:-(?P<default>.*))?", re.DOTALL)
 _AFTER_FILES = 1_000_000
+_TAGS = ("kind", "method")
+"""Keys that say which config class a mapping is."""
 
 
 @dataclass(frozen=True, order=True)
@@ -51,12 +53,6 @@ class Node:
         if isinstance(self.value, list):
             return [child.plain for child in self.value]
         return self.value
-
-    @property
-    def kind(self) -> Any:
-        """The mapping's scalar `kind`, which says which config class it is; None elsewhere."""
-        kind = self.child("kind")
-        return None if kind is None or isinstance(kind.value, dict | list) else kind.value
 
     def child(self, key: str | int) -> Node | None:
         """The node under a key of a mapping or an index of a list, or None."""
@@ -220,7 +216,8 @@ def _merged(base: Node, top: Node) -> Node:
     """`top` over `base`, mapping by mapping. Another `kind` is another thing: it replaces, and inherits no keys."""
     if not isinstance(base.value, dict) or not isinstance(top.value, dict):
         return top
-    if top.kind is not None and base.kind is not None and top.kind != base.kind:
+    both = [tag for tag in _TAGS if tag in base.value and tag in top.value]
+    if any(base.value[tag].plain != top.value[tag].plain for tag in both):
         return top
     value = dict(base.value)
     for key, node in top.value.items():

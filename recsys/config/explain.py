@@ -5,15 +5,19 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, core_schema
 
 from recsys.config.document import Node
 from recsys.errors import Problem
 
 Keys = tuple[str | int, ...]
+Schema = dict[str, Any]
+_PYDANTIC = frozenset(get_args(core_schema.ErrorType))
+"""pydantic's own types of errors. The others are config classes' own (`PydanticCustomError`) and say all themselves."""
 _WORDS = {
     "string_type": "text",
     "int_type": "an integer",
@@ -45,12 +49,13 @@ def where(root: Node, keys: Sequence[str | int]) -> str:
 
 def problems(error: ValidationError, model: type[BaseModel], root: Node) -> list[Problem]:
     """One problem for each key at fault, in the order of the file."""
-    by_keys: dict[Keys, list[ErrorDetails]] = {}
-    for details in error.errors(include_url=False):
-        by_keys.setdefault(_keys(details, root), []).append(details)
     shape = _Shape(model)
+    by_keys: dict[Keys, list[_Fault]] = {}
+    for details in error.errors(include_url=False):
+        fault = shape.fault(details, root)
+        by_keys.setdefault(fault.keys, []).append(fault)
     in_order = sorted(by_keys, key=lambda keys: _nearest(root, keys).place)
-    return [_problem(keys, by_keys[keys], root, shape) for keys in in_order]
+    return [_problem(where(root, keys), by_keys[keys]) for keys in in_order]
 
 
 def _nearest(node: Node, keys: Sequence[str | int]) -> Node:
@@ -62,21 +67,39 @@ def _nearest(node: Node, keys: Sequence[str | int]) -> Node:
     return node
 
 
-def _keys(details: ErrorDetails, root: Node) -> Keys:
-    """The keys of the YAML that an error speaks of: pydantic's `loc` also holds the tags and types of unions."""
-    keys: list[str | int] = []
-    node, tag_passed = root, False
-    for depth, part in enumerate(details["loc"]):
-        if part == node.kind and not tag_passed:
-            tag_passed = True
-        elif (child := node.child(part)) is not None:
-            keys.append(part)
-            node, tag_passed = child, False
-        elif details["type"] == "missing" and depth == len(details["loc"]) - 1:
-            keys.append(part)
-    if details["type"] in ("union_tag_invalid", "union_tag_not_found"):
-        keys.append("kind")
-    return tuple(keys)
+@dataclass(frozen=True)
+class _Fault:
+    """One of pydantic's errors, the keys of the YAML it speaks of, and what the JSON Schema says of these."""
+
+    details: ErrorDetails
+    keys: Keys
+    above: list[Schema]
+    """Schemas of the mapping that the last key stands in."""
+    here: list[Schema]
+    """Schemas of the value."""
+
+    @property
+    def names(self) -> list[str]:
+        """The keys that may stand beside the last one."""
+        return sorted({name for schema in self.above for name in schema.get("properties", {})})
+
+    @property
+    def literals(self) -> list[Any]:
+        """The values that may stand here, if they can be listed."""
+        return list(dict.fromkeys(value for schema in self.here for value in _literals(schema)))
+
+    @property
+    def words(self) -> str:
+        """What may stand here."""
+        types = ["object" if "discriminator" in schema else schema.get("type", "") for schema in self.here]
+        of_types = [_JSON_WORDS.get(name, "a value") for name in types] or ["a value"]
+        return _either(map(repr, self.literals) if self.literals else of_types)
+
+    @property
+    def about(self) -> str:
+        """The first sentence of the key's docstring."""
+        found = (schema.get("properties", {}).get(self.keys[-1], {}).get("description") for schema in self.above)
+        return next((str(text).split("\n\n")[0].split(". ")[0].rstrip(".") for text in found if text), "")
 
 
 class _Shape:
@@ -85,53 +108,41 @@ class _Shape:
     def __init__(self, model: type[BaseModel]) -> None:
         self.schema = model.model_json_schema()
 
-    def at(self, root: Node, keys: Keys) -> list[dict[str, Any]]:
-        """The schemas that may hold for the value under `keys` (unions give several)."""
-        found, node = list(self._open(self.schema, root)), root
-        for key in keys:
-            child = node.child(key) or Node(None, node.place)
-            found = [leaf for schema in found for below in _below(schema, key) for leaf in self._open(below, child)]
-            node = child
-        return found
+    def fault(self, details: ErrorDetails, root: Node) -> _Fault:
+        """Follows pydantic's `loc`, which beside keys holds the tags of unions, and names of types."""
+        own = details["type"] not in _PYDANTIC
+        node, keys = root, list[str | int]()
+        above: list[Schema] = []
+        here = list(self._open(self.schema))
+        for part in details["loc"]:
+            tagged = [schema["discriminator"]["mapping"].get(part) for schema in here if "discriminator" in schema]
+            if any(tagged):
+                here = [opened for ref in tagged if ref for opened in self._open({"$ref": ref})]
+                continue
+            below = [opened for schema in here for found in _below(schema, part) for opened in self._open(found)]
+            child = node.child(part)
+            if child is None and not below and not own:
+                continue
+            keys.append(part)
+            above, here, node = here, below, child or Node(None, node.place)
+        if details["type"] in ("union_tag_invalid", "union_tag_not_found"):
+            tag = details["ctx"]["discriminator"].strip("'")
+            kinds = [{"enum": list(schema["discriminator"]["mapping"])} for schema in here if "discriminator" in schema]
+            return _Fault(details, (*keys, tag), [], kinds)
+        return _Fault(details, tuple(keys), above, here)
 
-    def names(self, root: Node, keys: Keys) -> list[str]:
-        """The keys that the mapping under `keys` may have."""
-        return sorted({name for schema in self.at(root, keys) for name in schema.get("properties", {})})
-
-    def values(self, root: Node, keys: Keys) -> list[Any]:
-        """The literal values allowed under `keys`, if only those are."""
-        return list(dict.fromkeys(value for schema in self.at(root, keys) for value in _literals(schema)))
-
-    def words(self, root: Node, keys: Keys) -> str:
-        """What is expected under `keys`."""
-        found = (
-            [repr(value) for value in _literals(schema)] or [_JSON_WORDS.get(schema.get("type", ""), "a value")]
-            for schema in self.at(root, keys)
-        )
-        return _either(word for words in found for word in words)
-
-    def description(self, root: Node, keys: Keys) -> str:
-        """The first sentence of the key's docstring."""
-        for schema in self.at(root, keys[:-1]):
-            about = schema.get("properties", {}).get(keys[-1], {}).get("description", "")
-            if about:
-                return str(about).split("\n\n")[0].split(". ")[0].rstrip(".")
-        return ""
-
-    def _open(self, schema: dict[str, Any], node: Node) -> Iterator[dict[str, Any]]:
-        """References followed and unions opened, down to the members that the node's `kind` allows."""
+    def _open(self, schema: Schema) -> Iterator[Schema]:
+        """References followed and plain unions opened. A union with a discriminator stays: `loc` will hold its tag."""
         if "$ref" in schema:
-            yield from self._open(self.schema["$defs"][schema["$ref"].rsplit("/", 1)[-1]], node)
-        elif "discriminator" in schema and node.kind in schema["discriminator"]["mapping"]:
-            yield from self._open({"$ref": schema["discriminator"]["mapping"][node.kind]}, node)
-        elif members := schema.get("oneOf") or schema.get("anyOf") or schema.get("allOf"):
+            yield from self._open(self.schema["$defs"][schema["$ref"].rsplit("/", 1)[-1]])
+        elif "discriminator" not in schema and (members := schema.get("anyOf") or schema.get("allOf")):
             for member in members:
-                yield from self._open(member, node)
+                yield from self._open(member)
         else:
             yield schema
 
 
-def _below(schema: dict[str, Any], key: str | int) -> list[dict[str, Any]]:
+def _below(schema: Schema, key: str | int) -> list[Schema]:
     if isinstance(key, int):
         below = [*schema.get("prefixItems", ())][key : key + 1] or [schema.get("items")]
     else:
@@ -139,29 +150,30 @@ def _below(schema: dict[str, Any], key: str | int) -> list[dict[str, Any]]:
     return [found for found in below if isinstance(found, dict)]
 
 
-def _literals(schema: dict[str, Any]) -> list[Any]:
+def _literals(schema: Schema) -> list[Any]:
     return [schema["const"]] if "const" in schema else schema.get("enum", [])
 
 
-def _problem(keys: Keys, errors: list[ErrorDetails], root: Node, shape: _Shape) -> Problem:
-    place, first = where(root, keys), errors[0]
-    match first["type"]:
+def _problem(place: str, faults: list[_Fault]) -> Problem:
+    fault, details = faults[0], faults[0].details
+    if details["type"] not in _PYDANTIC:
+        return Problem(place, "; ".join(other.details["msg"] for other in faults))
+    match details["type"]:
         case "missing" | "union_tag_not_found":
-            about = shape.description(root, keys)
-            cure = f"add `{keys[-1]}: ...`" + (f" ({about})" if about else "")
-            return Problem(place, "the key is missing", shape.words(root, keys), cure)
+            cure = f"add `{fault.keys[-1]}: ...`" + (f" ({fault.about})" if fault.about else "")
+            return Problem(place, "the key is missing", fault.words, cure)
         case "extra_forbidden":
-            names = shape.names(root, keys[:-1])
-            meant = _did_you_mean(str(keys[-1]), names)
-            return Problem(place, "unknown key", "" if meant else f"one of {', '.join(names)}", meant or "remove it")
+            meant = _did_you_mean(fault.keys[-1], fault.names)
+            return Problem(
+                place, "unknown key", "" if meant else f"one of {', '.join(fault.names)}", meant or "remove it"
+            )
         case "value_error":
-            return Problem(place, str(first["ctx"]["error"]))
+            return Problem(place, str(details["ctx"]["error"]))
         case "union_tag_invalid":
-            tags = shape.values(root, keys)
-            found = first["ctx"]["tag"]
-            return Problem(place, repr(found), _either(map(repr, tags)), _did_you_mean(found, tags))
-    expected = _either(_expected(details) for details in errors)
-    return Problem(place, _show(first["input"]), expected, _cure(first, shape.values(root, keys)))
+            found = details["ctx"]["tag"]
+            return Problem(place, repr(found), fault.words, _did_you_mean(found, fault.literals))
+    expected = _either(_expected(other.details) for other in faults)
+    return Problem(place, _show(details["input"]), expected, _cure(details, fault.literals))
 
 
 def _expected(details: ErrorDetails) -> str:

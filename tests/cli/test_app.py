@@ -65,8 +65,21 @@ def test_help_names_the_commands(capsys: Streams) -> None:
     assert application.main([]) == application.main(["-h"]) == 0
     out = capsys.readouterr().out
     assert out.count("Usage: recsys ") == 2
-    for command in ("config", "data", "doctor"):
-        assert f"\n  {command} " in out
+    commands = (
+        "init",
+        "prepare",
+        "train",
+        "evaluate",
+        "export",
+        "run",
+        "recommend",
+        "serve",
+        "doctor",
+        "config",
+        "data",
+    )
+    for command in commands:
+        assert out.count(f"\n  {command} ") == 2, command
 
 
 def test_version(capsys: Streams) -> None:

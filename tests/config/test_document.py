@@ -72,9 +72,12 @@ def test_what_is_dumped_reads_back(tmp_path_factory: pytest.TempPathFactory, dat
     assert read(path) == data
 
 
-@pytest.mark.parametrize("text", ["1e-3", "yes", "0o17", "12", "null", "${HOME}", "$${HOME}", "~", ""])
+LOOKS = ["1e-3", "yes", "0o17", "12", "null", "~", "", "<<", "${A}", "$${A}", "\x85", "a\u2028b", "a\nb\n", "\ufeff"]
+
+
+@pytest.mark.parametrize("text", LOOKS)
 def test_text_that_looks_like_something_else_stays_text(tmp_path: Path, text: str) -> None:
-    assert read(write(tmp_path, main=dialect.dump({"a": text}))) == {"a": text}
+    assert read(write(tmp_path, main=dialect.dump({"a": text, "b": [text]}))) == {"a": text, "b": [text]}
 
 
 def test_an_empty_file_has_no_keys(tmp_path: Path) -> None:
@@ -139,6 +142,11 @@ def test_another_kind_inherits_nothing(tmp_path: Path) -> None:
     assert read(write(tmp_path, base=base, main="include: base.yaml\ns: {kind: temporal, valid: 0.1}\n")) == {
         "s": {"kind": "temporal", "valid": 0.1, "test": 0.3}
     }
+
+
+def test_another_method_inherits_nothing(tmp_path: Path) -> None:
+    path = write(tmp_path, base="t: {method: full, dim: 3}\n", main="include: base.yaml\nt: {method: hashed}\n")
+    assert read(path) == {"t": {"method": "hashed"}}
 
 
 def test_a_file_may_be_included_twice_but_not_in_a_circle(tmp_path: Path) -> None:

@@ -4,10 +4,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import pytest
-from pydantic import Field
+from pydantic import Field, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from recsys.config import dialect
 from recsys.config.base import Config, Many
@@ -15,6 +16,7 @@ from recsys.config.digest import digest
 from recsys.config.json_schema import json_schema
 from recsys.config.load import Loaded, load
 from recsys.data.config import DataConfig, DuckDBEngine, FilesSource, LeaveLastOut
+from recsys.embeddings.config import EmbeddingsConfig
 from recsys.errors import ConfigError
 from recsys.schema.config import SchemaConfig
 
@@ -27,6 +29,27 @@ class Files(Config):
 
 class Other(Config):
     kind: Literal["other"]
+
+
+class Strange(Config):
+    """Its rules name keys of the parts, whether the file has them or not."""
+
+    data: DataConfig
+    more: dict[str, int]
+
+    @model_validator(mode="after")
+    def _never_fits(self) -> Self:
+        places: list[tuple[str, ...]] = [
+            ("data", "negatives"),
+            ("data", "source", "kind"),
+            ("more", "a"),
+            ("more", "a"),
+        ]
+        errors = [
+            InitErrorDetails(type=PydanticCustomError("misfit", "{text}", {"text": f"rule {n}"}), loc=loc, input=None)
+            for n, loc in enumerate(places)
+        ]
+        raise ValidationError.from_exception_data("Strange", errors)
 
 
 class Composed(Config):
@@ -171,6 +194,41 @@ def test_all_mistakes_come_at_once_in_the_files_order(tmp_path: Path) -> None:
         'base.yaml:4: data.seed: "x"',
         "--set data.rows_per_group: 0",
         "--set zzz.y: zzz: unknown key",
+    ]
+
+
+def test_unions_whose_usual_tag_is_left_out_or_has_another_name(tmp_path: Path) -> None:
+    text = """\
+tables:
+  a: {dim: "4"}
+  b: {dims: 4}
+  c: {method: hashd, dim: 4}
+  d: {method: hashed, dim: 4, rows: 0}
+features:
+  x: {table: a, pooling: men}
+"""
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(ConfigError) as error:
+        load(tmp_path / "c.yaml", EmbeddingsConfig)
+    found = [str(problem).replace(f"{tmp_path}/", "") for problem in error.value.problems]
+    assert found[0] == 'c.yaml:2: tables.a.dim: "4"; expected an integer; leave out the quotes'
+    assert found[1].startswith("c.yaml:3: tables.b.dim: the key is missing; expected an integer; add `dim: ...`")
+    assert found[2:] == [
+        "c.yaml:3: tables.b.dims: unknown key; did you mean `dim`?",
+        "c.yaml:4: tables.c.method: 'hashd'; expected 'full' or 'hashed'; did you mean `hashed`?",
+        "c.yaml:5: tables.d.rows: 0; expected greater than 0",
+        "c.yaml:7: features.x.pooling: \"men\"; expected 'mean', 'sum' or 'sqrtn'; did you mean `mean`?",
+    ]
+
+
+def test_rules_over_several_parts_name_their_own_keys(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("data:\n  source:\n    kind: files\n    events: a\nmore: {a: 1}\n")
+    with pytest.raises(ConfigError) as error:
+        load(tmp_path / "c.yaml", Strange)
+    assert [str(problem).replace(f"{tmp_path}/", "") for problem in error.value.problems] == [
+        "c.yaml:1: data.negatives: rule 0",
+        "c.yaml:3: data.source.kind: rule 1",
+        "c.yaml:5: more.a: rule 2; rule 3",
     ]
 
 
