@@ -12,6 +12,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import resource
 import subprocess
 import sys
 import tempfile
@@ -102,19 +103,22 @@ def run(name: str, source: Path, out: Path) -> None:
 def measure(name: str, source: Path, folder: Path) -> dict[str, Any]:
     """Wall time and peak resident memory of the process with all its children."""
     out = folder / name
-    start = time.perf_counter()
+    start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    busy = before.ru_utime + before.ru_stime
     process = subprocess.Popen([sys.executable, __file__, "--run", name, str(source), str(out)])
     peak = 0
     while process.poll() is None:
         peak = max(peak, _resident(process.pid))
         time.sleep(0.05)
     seconds = time.perf_counter() - start
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     if process.returncode:
         raise SystemExit(f"{name}: the measured process failed with code {process.returncode}")
     counts = json.loads((out / "dataset.json").read_text())["counts"]
     return {
         "name": name,
         "seconds": round(seconds, 1),
+        "cpu_seconds": round(usage.ru_utime + usage.ru_stime - busy, 1),
         "peak_gib": round(peak / GIB, 2),
         "counts": counts,
         "engine": "duckdb",

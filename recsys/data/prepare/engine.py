@@ -15,15 +15,17 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import ibis
 import ibis.expr.types as ir
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recsys.data.config import DuckDBEngine, Engine, SparkEngine
-from recsys.errors import InstallError
+from recsys.errors import DataError, InstallError
 
 BATCH_ROWS = 262_144
+CHECK = "check that the files are whole, and that the disk of the cache has room"
 
 
 class Runner(AbstractContextManager["Runner"], ABC):
@@ -67,8 +69,14 @@ class _DuckDB(Runner):
         # DuckDB 2.0 concludes from Parquet's minimum and maximum, which leave NaN out, that `isnan` is false.
         self._connection.raw_sql("SET disabled_optimizers = 'statistics_propagation'")
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         self._connection.disconnect()
+        if isinstance(error, duckdb.OutOfMemoryException):
+            raise DataError(
+                "data.engine.memory_limit_gib", "DuckDB ran out of memory", "a higher limit", "raise it, or use Spark"
+            ) from error
+        if isinstance(error, duckdb.Error):
+            raise DataError("data.source", f"DuckDB cannot go on ({_line(error)})", cure=CHECK) from error
 
     def read(self, name: str, paths: tuple[Path, ...]) -> ir.Table:
         return self._connection.read_parquet([str(path) for path in paths], table_name=name, hive_partitioning=False)
@@ -91,8 +99,13 @@ class _Spark(Runner):
         self._session = _spark_session(config, folder)
         self._connection = ibis.pyspark.connect(self._session)
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        from py4j.protocol import Py4JError  # type: ignore[import-untyped]
+        from pyspark.errors import PySparkException
+
         self._session.stop()
+        if isinstance(error, Py4JError | PySparkException):
+            raise DataError("data.source", f"Spark cannot go on ({_line(error)})", cure=CHECK) from error
 
     def _frame(self, table: ir.Table) -> Any:
         return self._session.sql(self._connection.compile(table))
@@ -139,11 +152,12 @@ def _spark_session(config: SparkEngine, folder: Path) -> Any:
     try:
         session = builder.getOrCreate()
     except Exception as error:  # Py4J raises its own kinds, and plain RuntimeErrors where Java is missing
-        first = (str(error).splitlines() or [type(error).__name__])[0]
         raise InstallError(
-            f"Spark at {config.master}", f"does not start ({first})", "a Java runtime (17) and a reachable master",
+            f"Spark at {config.master}",
+            f"does not start ({_line(error)})",
+            "a Java runtime (17) and a reachable master",
             "install a Java runtime, or leave data.engine out to run on DuckDB",
-        ) from error  # fmt: skip
+        ) from error
     session.sparkContext.setLogLevel("ERROR")
     return session
 
@@ -151,3 +165,7 @@ def _spark_session(config: SparkEngine, folder: Path) -> Any:
 def start(config: Engine, folder: Path) -> Runner:
     """The engine, working in `folder`."""
     return _Spark(folder, config) if isinstance(config, SparkEngine) else _DuckDB(folder, config)
+
+
+def _line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

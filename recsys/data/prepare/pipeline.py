@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from recsys.data.cache import cache_dir
 from recsys.data.config import DataConfig
-from recsys.data.dataset import FORMAT, Counts, DatasetInfo, FeatureInfo, Part, SequenceInfo
+from recsys.data.dataset import FORMAT, STAGES, Counts, DatasetInfo, FeatureInfo, Part, SequenceInfo
 from recsys.data.prepare.checks import check_rows
 from recsys.data.prepare.engine import Runner, start
 from recsys.data.prepare.entities import Encoded, Entities
@@ -62,11 +62,15 @@ def prepare(name: str, data: DataConfig, schema: SchemaConfig, files: SourceFile
         raise DataError(
             str(out), "holds something else than this data set", "a new or empty folder", "remove it, or name another"
         )
-    with _temporary_beside(target) as folder:
-        ready = folder / "ready"
-        with start(data.engine, folder) as runner:
-            _Preparation(name, digest, data, schema, files, runner, folder).write(ready)
-        _move(ready, target, digest)
+    try:
+        with _temporary_beside(target) as folder:
+            with start(data.engine, folder) as runner:
+                _Preparation(name, digest, data, schema, files, runner, folder).write(folder / "ready")
+            _move(folder / "ready", target, digest)
+    except OSError as error:
+        raise DataError(
+            str(target), f"cannot be written ({error})", cure="free some space, or set RECSYS_CACHE to another folder"
+        ) from error
     return target
 
 
@@ -114,6 +118,7 @@ class _Preparation:
         check_rows(self._runner, self._tables, self._layout, self._data, self._schema)
         raw = self._tables["events"].rows
         kept = self._runner.store("kept", keep(raw, self._layout, self._data, self._schema))
+        self._check_positives(kept)
         users = Entities(self._runner, "user", kept, self._tables.get("users"), self._layout, self._schema)
         items = Entities(self._runner, "item", kept, self._tables.get("items"), self._layout, self._schema)
         events = self._placed(kept, users, items)
@@ -149,27 +154,27 @@ class _Preparation:
         events = staged(self._runner, events, users.index, self._data)
         return self._runner.store("placed", with_history(events, self._data.split))
 
-    def _check_parts(self, events: ir.Table) -> None:
-        found = self._runner.fetch(
-            events.group_by("stage").aggregate(rows=lambda t: t.count(), positives=lambda t: (t.label > 0).sum())
-        )
-        rows = dict(zip(found["stage"].to_pylist(), found["rows"].to_pylist(), strict=True))
-        where = place(self._files.events)
-        problems = []
-        if not sum(found["positives"].to_pylist()):
-            problems.append(
-                Problem(
-                    where, "no event is positive", "some positive events", "change data.positives or data.negatives"
-                )
+    def _check_positives(self, kept: ir.Table) -> None:
+        if _count(self._runner, kept.filter(kept.label > 0)) == 0:
+            raise DataError(
+                place(self._files.events),
+                "no event is positive",
+                "some positive events",
+                "change data.positives or data.negatives",
             )
-        problems += [
+
+    def _check_parts(self, events: ir.Table) -> None:
+        there = set(self._runner.fetch(events.select("stage").distinct())["stage"].to_pylist())
+        problems = [
             Problem(
-                where, f"the {part} part of the {self._data.split.kind} split has no rows", "at least one",
+                place(self._files.events),
+                f"the {part} part of the {self._data.split.kind} split has no rows",
+                "at least one",
                 "give more events, other shares in data.split, or another kind of split",
             )
-            for stage, part in enumerate(PARTS)
-            if not rows.get(stage)
-        ]  # fmt: skip
+            for part in PARTS
+            if STAGES[part] not in there
+        ]
         if problems:
             raise DataError(problems)
 

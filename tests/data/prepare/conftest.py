@@ -66,7 +66,12 @@ class Result:
             assert all(owner == user["user"] for owner, _, _ in history)
             assert row["history_stop"] <= user["event_start"] + user["event_count"]
             found.append(
-                {**row, "user": user["user"], "item": items[row["item_index"]]["item"], "history": [e[1] for e in history]}
+                {
+                    **row,
+                    "user": user["user"],
+                    "item": items[row["item_index"]]["item"],
+                    "history": [e[1] for e in history],
+                }
             )
         return found
 

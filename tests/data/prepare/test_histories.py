@@ -32,7 +32,10 @@ def test_events_stand_by_user_time_and_item(run):
         ("a", "w"), ("a", "x"), ("a", "y"), ("a", "v"), ("a", "z"), ("b", "y"), ("b", "w"), ("b", "x"),
     ]  # fmt: skip
     assert [stage for _, _, stage in result.events] == [0, 0, 0, 1, 2, 0, 1, 2]
-    assert {u: (row["event_start"], row["event_count"]) for u, row in result.users.items()} == {"a": (0, 5), "b": (5, 3)}
+    assert {u: (row["event_start"], row["event_count"]) for u, row in result.users.items()} == {
+        "a": (0, 5),
+        "b": (5, 3),
+    }
 
 
 def test_negatives_see_histories_but_are_not_in_them(run):

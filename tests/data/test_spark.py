@@ -1,0 +1,126 @@
+"""Whatever runs the expressions, the prepared folder is the same, byte for byte."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import shutil
+from pathlib import Path
+
+import ibis
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from recsys.data.config import DataConfig
+from recsys.data.prepare import prepare
+from recsys.data.source import SourceFiles
+from recsys.schema.config import SchemaConfig
+
+ROWS = 400
+CONTEXT, ITEM = {"role": "context"}, {"role": "item"}
+SCHEMA = SchemaConfig.model_validate(
+    {
+        "user": "user",
+        "item": "item",
+        "timestamp": "time",
+        "timestamp_unit": "ms",
+        "weight": "weight",
+        "title": "title",
+        "features": {
+            "uid": {"kind": "categorical", "role": "user", "column": "user"},
+            "home": {"kind": "categorical", "role": "user", "column": "device"},
+            "iid": {**ITEM, "kind": "categorical", "column": "item", "encoding": {"kind": "vocabulary", "oov_rows": 3}},
+            "genres": {**ITEM, "kind": "multi_valued", "separator": "|"},
+            "price": {**ITEM, "kind": "numeric"},
+            "tags": {**ITEM, "kind": "multi_valued"},
+            "emb": {**ITEM, "kind": "vector", "dim": 2},
+            "device": {**CONTEXT, "kind": "categorical", "encoding": {"kind": "vocabulary", "min_count": 40}},
+            "flag": {**CONTEXT, "kind": "categorical", "encoding": {"kind": "hash"}},
+            "words": {**CONTEXT, "kind": "multi_valued", "max_length": 2},
+            "level": {**CONTEXT, "kind": "numeric", "transform": "bucketize", "buckets": 4},
+            "dwell": {**CONTEXT, "kind": "numeric", "transform": "log"},
+            "vec": {**CONTEXT, "kind": "vector", "dim": 3},
+            "recent": {"kind": "sequence", "of": "iid", "max_length": 5},
+        },
+    }
+)
+
+
+def sometimes(rng, share, values):
+    return [None if gap else value for gap, value in zip(rng.random(len(values)) < share, values, strict=True)]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Few users, few moments (so ties everywhere), Unicode, gaps of every kind, exact duplicates."""
+    rng = np.random.default_rng(0)
+    words = ["a", None, "b|", "", "é", "😀"]
+    log = pa.table(
+        {
+            "user": [f"ü{n}" for n in rng.integers(0, 30, ROWS)],
+            "item": rng.integers(0, 40, ROWS),
+            "time": pa.array(1_500_000 * rng.integers(-5, 20, ROWS) + 7, pa.timestamp("us", "UTC")),
+            "rating": rng.choice([1.0, 2.5, 4.0, 5.0], ROWS),
+            "weight": rng.random(ROWS).astype(np.float32),
+            "device": sometimes(rng, 0.1, rng.choice(["a", "é", "", "😀", "Z", "ﬀ"], ROWS).tolist()),
+            "flag": rng.choice([True, False], ROWS),
+            "words": [[words[n] for n in rng.integers(0, 6, rng.integers(0, 5))] or None for _ in range(ROWS)],
+            "level": np.where(rng.random(ROWS) < 0.2, np.nan, 5 * rng.normal(size=ROWS)),
+            "dwell": rng.choice([" 1", "2e0", "-3.5", "nan", "", "4 ", "+.5"], ROWS),
+            "vec": sometimes(rng, 0.2, rng.normal(size=(ROWS, 3)).tolist()),
+            "genres": ["|".join(rng.choice(["x", "y", "", "z"], 3)) for _ in range(ROWS)],
+            "title": [f"T{n}" for n in rng.integers(0, 9, ROWS)],
+        }
+    )
+    items = pa.table(
+        {
+            "item": range(5, 50),
+            "price": sometimes(rng, 0.2, rng.normal(size=45).tolist()),
+            "tags": sometimes(rng, 0.2, [["ä", "b"][: n % 3] for n in range(45)]),
+            "emb": sometimes(rng, 0.2, rng.normal(size=(45, 2)).tolist()),
+        }
+    )
+    folder = tmp_path_factory.mktemp("log")
+    pq.write_table(pa.concat_tables([log, log.slice(0, 40)]), folder / "events.parquet")
+    pq.write_table(items, folder / "items.parquet")
+    return SourceFiles((folder / "events.parquet",), (folder / "items.parquet",))
+
+
+def contents(files, out, split, engine):
+    config = DataConfig.model_validate(
+        {
+            "source": {"kind": "files", "events": "events.parquet"},
+            "positives": {"column": "rating", "at_least": 4},
+            "negatives": {"column": "rating", "at_most": 1},
+            "split": {"kind": split},
+            "engine": {"kind": engine},
+            "rows_per_group": 64,
+        }
+    )
+    folder = prepare("small", config, SCHEMA, files, out)
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("split", ["temporal", "leave_last_out", "random", "by_user"])
+def test_spark_writes_what_duckdb_writes(files, tmp_path, require, split):
+    require(importlib.util.find_spec("pyspark"), "the extra recsys[spark] is not installed")
+    require(shutil.which("java"), "there is no Java runtime")
+    duckdb = contents(files, tmp_path / "duckdb", split, "duckdb")
+    assert len(duckdb) > 10
+    assert contents(files, tmp_path / "spark", split, "spark") == duckdb
+
+
+def test_neither_threads_nor_the_order_of_rows_matter(files, tmp_path, monkeypatch):
+    once = contents(files, tmp_path / "once", "random", "duckdb")
+    monkeypatch.setattr(ibis.duckdb, "connect", functools.partial(ibis.duckdb.connect, threads=1))
+    again = contents(files, tmp_path / "again", "random", "duckdb")
+    assert again == once
+
+    log = pq.read_table(files.events[0])
+    shuffled = Path(tmp_path / "shuffled.parquet")
+    pq.write_table(log.take(np.random.default_rng(1).permutation(len(log))), shuffled)
+    other = contents(SourceFiles((shuffled,), files.items), tmp_path / "other", "random", "duckdb")
+    assert {name for name in once if other[name] != once[name]} == {"dataset.json"}, "only the digest differs"
