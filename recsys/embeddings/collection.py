@@ -48,8 +48,9 @@ class EmbeddingCollection(keras.layers.Layer):
         return [table.embeddings for table in self.tables.values()]
 
     def call(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """One vector [B, width] per feature, in the batch's order; one gather per table.
+        """One vector [B, width] per feature, in the schema's order, whatever the batch's; one gather per table.
 
+        The order matters: towers concatenate, and a reader, an evaluation and a served graph each build their own batch.
         `batch` holds encoded features as `docs/architecture.md` lists them; `NAME.age` goes with the sequence NAME.
         """
         ids = {name: self._ids(name, value) for name, value in batch.items() if name in self._table_of}
@@ -58,7 +59,7 @@ class EmbeddingCollection(keras.layers.Layer):
             read = {name: value for name, value in ids.items() if self._table_of[name] == table_name}
             if read:
                 found.update(table(read))
-        return {name: self._vector(name, batch, ids, found) for name in batch if name in self._features}
+        return {name: self._vector(name, batch, ids, found) for name in self._features if name in batch}
 
     def _ids(self, name: str, value: tf.Tensor) -> tf.Tensor:
         info = self._features[name]

@@ -23,7 +23,9 @@ def pool(values: tf.Tensor, weights: tf.Tensor, how: Literal["mean", "sum", "sqr
         return total
     if how == "mean":
         return tf.math.divide_no_nan(total, tf.reduce_sum(weights, 1, keepdims=True))
-    return tf.math.divide_no_nan(total, tf.sqrt(tf.reduce_sum(tf.square(weights), 1, keepdims=True)))
+    squares = tf.reduce_sum(tf.square(weights), 1, keepdims=True)
+    # The gradient of sqrt at 0 is infinite, and times 0 it is NaN: an empty row (of zeros) is divided by 1.
+    return total / tf.sqrt(tf.where(squares > 0.0, squares, 1.0))
 
 
 class AgeDecay(keras.layers.Layer):

@@ -42,6 +42,7 @@ class Table(keras.layers.Layer):
                 starts[owner] = self.rows
                 self.rows += size
             self._key = {reader: starts[owner] for reader, owner in owners.items()}
+            self._size = {reader: sizes[owner] for reader, owner in owners.items()}
         else:
             self.rows = config.rows
             self._key = {reader: salt(owner, 0) for reader, owner in owners.items()}
@@ -75,14 +76,18 @@ class Table(keras.layers.Layer):
         }
 
     def _rows(self, flat: dict[str, tf.Tensor]) -> tf.Tensor:
-        keys = tf.repeat(
-            tf.constant([self._key[name] for name in flat], tf.int64),
-            tf.stack([tf.size(value) for value in flat.values()]),
-        )
         ids = tf.concat([tf.cast(value, tf.int64) for value in flat.values()], 0)
+        keys = _per_id(self._key, flat)
         if isinstance(self.config, HashedTable):
             return hash_rows(ids, keys, self.rows)
-        return ids + keys
+        # An id past its own vocabulary would read the next one's rows; row -1 makes the gather refuse it.
+        return tf.where((ids >= 0) & (ids < _per_id(self._size, flat)), ids + keys, -1)
+
+
+def _per_id(values: Mapping[str, int], flat: Mapping[str, tf.Tensor]) -> tf.Tensor:
+    """Each feature's value, once for each of its ids."""
+    counts = tf.stack([tf.size(ids) for ids in flat.values()])
+    return tf.repeat(tf.constant([values[name] for name in flat], tf.int64), counts)
 
 
 def vocabulary_of(name: str, features: Mapping[str, FeatureInfo]) -> str:

@@ -46,7 +46,7 @@ class Tower(keras.layers.Layer):
         rows = len(next(iter(features.values())))
         parts = [
             self._embed({name: column[start : start + block] for name, column in features.items()}).numpy()
-            for start in range(0, rows, block)
+            for start in range(0, max(rows, 1), block)
         ]
         return np.concatenate(parts)
 
