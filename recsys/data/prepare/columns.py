@@ -76,13 +76,19 @@ def moment(column: ir.Column, unit: Literal["s", "ms", "us"]) -> ir.IntegerValue
     """An event's time as int64 in `unit`; a date/time is converted, a fraction cut off."""
     match form(column.type()):
         case "time":
-            at = column.cast("timestamp")
-            micros = at.epoch_seconds().cast("int64") * 1_000_000 + at.microsecond().cast("int64")
-            return (micros / (1_000_000 // PER_SECOND[unit])).floor().cast("int64")
+            at = column.cast("timestamp") if column.type().is_date() else column
+            seconds = at.truncate("s").epoch_seconds().cast("int64")
+            return (seconds * 1_000_000 + _microseconds(at)) // (1_000_000 // PER_SECOND[unit])
         case "integer":
             return column.cast("int64")
         case _:
             return number(column).floor().cast("int64")
+
+
+def _microseconds(at: ir.TimestampValue) -> ir.IntegerValue:
+    """Since the last full second. By way of text, since Ibis cannot ask Spark for it."""
+    fraction = at.cast("string").re_extract(r"[.]([0-9]+)", 1)
+    return (fraction.fill_null("") + "000000")[:6].cast("int64")
 
 
 def holds_vector(column: ir.ArrayColumn, dim: int) -> ir.BooleanValue:

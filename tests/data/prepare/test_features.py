@@ -195,10 +195,10 @@ def test_weights_labels_and_dropped_events(run, line):
 
 
 def test_times_keep_their_unit(run, line):
-    moments = [datetime.datetime(2020, 1, 1, 0, 0, n, 250_000, datetime.UTC) for n in range(10)]
+    moments = [datetime.datetime(2020, 1, 1, 0, 0, n, 750_010, datetime.UTC) for n in range(10)]
     start = 1_577_836_800
     for unit, scale in (("s", 1), ("ms", 1_000), ("us", 1_000_000)):
-        expected = [int((start + n + 0.25) * scale) for n in range(10)]
+        expected = [(start + n) * scale + 750_010 * scale // 1_000_000 for n in range(10)]
         for column in (pa.array(moments, pa.timestamp("us", "UTC")), pa.array(moments, pa.timestamp("us"))):
             result = run({**line, "time": column}, schema={"timestamp_unit": unit})
             assert result.table("events/part-00000")["time"].to_pylist() == expected
