@@ -1,11 +1,9 @@
 """Training batches from the prepared shards: in order or shuffled by (seed, epoch), from any step on.
 
 The order is a function of (seed, epoch) alone, so a killed run resumes by seeking, without any saved iterator. Rows are
-mixed on three
-levels: `prepare` writes them in an order made pseudo-random by digest; each epoch permutes the row groups, and the rows
-within pools of
-`POOL` row groups. Nothing in Python runs per row: a pool is permuted and its histories are gathered in a few numpy
-calls.
+mixed on three levels: `prepare` writes them in an order made pseudo-random by digest; each epoch permutes the row
+groups, and the rows within pools of `POOL` row groups. Nothing in Python runs per row: a pool is permuted and its
+histories are gathered in a few numpy calls.
 """
 
 from __future__ import annotations
@@ -42,41 +40,49 @@ class Shard:
 
 
 class RowGroups:
-    """Rows of a folder of Parquet files, in an order given by (seed, epoch), from any row on.
+    """Rows of a folder of Parquet files, in the files' order or shuffled, from any row on.
 
     Args:
         folder: holds `part-*.parquet`.
-        seed: None reads in the order of the files.
     """
 
-    def __init__(self, folder: Path, seed: int | None) -> None:
+    def __init__(self, folder: Path) -> None:
         self._files = [pq.ParquetFile(path, memory_map=True) for path in sorted(folder.glob("part-*.parquet"))]
         self._groups = [(f, g) for f, file in enumerate(self._files) for g in range(file.metadata.num_row_groups)]
         self._sizes = np.array([self._files[f].metadata.row_group(g).num_rows for f, g in self._groups], dtype=np.int64)
-        self.part, self.seed = folder.name, seed
         self.rows = int(self._sizes.sum())
 
-    def tables(self, epoch: int, start: int = 0) -> Iterator[tuple[int, pa.Table]]:
-        """(row number of the first row, table), from row `start` of the epoch's order on."""
-        order = np.arange(len(self._groups))
-        pool = 1
-        if self.seed is not None:
-            order = np.random.default_rng([self.seed, epoch]).permutation(order)
-            pool = POOL
+    @property
+    def schema(self) -> pa.Schema:
+        """Of every file."""
+        return self._files[0].schema_arrow
+
+    def tables(self, start: int = 0, shuffle: tuple[int, int] | None = None) -> Iterator[tuple[int, pa.Table]]:
+        """(row number of the first row, table), from row `start` of the order on.
+
+        Args:
+            start: rows to skip; what lies wholly before them is not read.
+            shuffle: (seed, epoch); None keeps the files' order.
+        """
+        order, pool = np.arange(len(self._groups)), 1
+        if shuffle is not None:
+            order, pool = np.random.default_rng(shuffle).permutation(order), POOL
         first = 0
         for at in range(0, len(order), pool):
             groups = order[at : at + pool]
             stop = first + int(self._sizes[groups].sum())
             if stop > start:
-                table = pa.concat_tables(
-                    [self._files[f].read_row_group(g) for f, g in (self._groups[i] for i in groups)]
-                )
-                if self.seed is not None:
-                    rows = np.random.default_rng([self.seed, epoch, at]).permutation(table.num_rows)
+                table = self._read(groups)
+                if shuffle is not None:
+                    # Numbered from 1: numpy takes [seed, epoch, 0] for [seed, epoch].
+                    rows = np.random.default_rng([*shuffle, 1 + at]).permutation(table.num_rows)
                     table = table.take(pa.array(rows))
                 skipped = max(0, start - first)
                 yield first + skipped, table.slice(skipped)
             first = stop
+
+    def _read(self, groups: NDArray[np.int64]) -> pa.Table:
+        return pa.concat_tables(self._files[f].read_row_group(g) for f, g in (self._groups[i] for i in groups))
 
 
 class Examples:
@@ -94,7 +100,8 @@ class Examples:
 
     def __init__(self, prepared: Prepared, part: Part, batch_size: int, seed: int | None) -> None:
         self._prepared = prepared
-        self._groups = RowGroups(prepared.path / part, seed)
+        self._part, self._seed = part, seed
+        self._groups = RowGroups(prepared.path / part)
         self.batch_size = batch_size
         self.steps_per_epoch = self._groups.rows // batch_size
         if self.steps_per_epoch == 0:
@@ -111,50 +118,57 @@ class Examples:
         """The epoch's batches from global step `step` on, as `docs/architecture.md` describes a batch.
 
         Args:
+            epoch: numbers the permutation.
+            step: batches of the epoch to skip.
             shard: which slice of every global batch this pipeline reads.
             local_batch: rows per element (one replica's share); the shard's whole slice by default.
+
+        Raises:
+            ValueError: the shards cannot share a batch equally, or their slices cannot be cut into `local_batch` rows.
         """
         size = local_batch or self.batch_size // shard.count
-
+        if self.batch_size % (shard.count * size):
+            raise ValueError(f"{self.batch_size} rows in {shard.count} slices cannot be cut into batches of {size}")
         dataset = self._dataset(lambda: self._chunks(epoch, step, shard))
         return dataset.rebatch(size, drop_remainder=True).prefetch(2)
 
-    def _dataset(self, chunks: Callable[[], Iterator[dict[str, Any]]]) -> tf.data.Dataset:
-        signature = tf.nest.map_structure(
-            lambda a: tf.TensorSpec((None, *a.shape[1:]), a.dtype), self._batch(self._empty())
-        )
-        return tf.data.Dataset.from_generator(chunks, output_signature=signature)
-
     def whole(self, rows: int) -> tf.data.Dataset:
         """Every row once, in file order, in batches of `rows` (the last may be smaller): for scoring."""
-        return self._dataset(lambda: self._chunks(0, 0, Shard())).rebatch(rows).prefetch(2)
+        return self._dataset(lambda: self._pieces(self._groups.tables())).rebatch(rows).prefetch(2)
 
-    def stored_batches(self, worker: int) -> tf.data.Dataset:
-        """All batches of epoch 0, endlessly, in an order of this worker's own, from files that any process can read.
+    def store(self) -> Path:
+        """Writes all batches of epoch 0 beside the prepared shards, once, as a saved `tf.data.Dataset`; returns its folder.
 
-        Parameter-server workers run the input graph in another process, where no Python generator can follow; their
-        order is not synchronised, so neither is it resumed. The files are made once, beside the prepared shards.
+        For parameter servers: their workers run the input graph in another process, where no Python generator can
+        follow. They are not synchronised, so neither is their order resumed.
         """
-        folder = self._prepared.path / "stored" / f"{self._groups.part}-{self.batch_size}-{self._groups.seed}"
+        folder = self._prepared.path / "stored" / f"{self._part}-{self.batch_size}-{self._seed}"
         if not folder.exists():
             temporary = folder.with_name(f".{folder.name}-{os.getpid()}")
             self.batches(0).save(str(temporary))
             os.replace(temporary, folder)
-        seed = (self._groups.seed or 0) + worker
-        return tf.data.Dataset.load(str(folder)).shuffle(self.steps_per_epoch, seed=seed).repeat()
+        return folder
 
     def sample(self, rows: int = 2) -> dict[str, Any]:
         """The first rows in file order, as a batch: what a model is built with."""
-        _, table = next(self._groups.tables(0))
+        _, table = next(self._groups.tables())
         return self._batch(table.slice(0, rows))
 
-    def _empty(self) -> pa.Table:
-        return self._groups._files[0].schema_arrow.empty_table()
+    def _dataset(self, chunks: Callable[[], Iterator[dict[str, Any]]]) -> tf.data.Dataset:
+        signature = tf.nest.map_structure(
+            lambda a: tf.TensorSpec((None, *a.shape[1:]), a.dtype), self._batch(self._groups.schema.empty_table())
+        )
+        return tf.data.Dataset.from_generator(chunks, output_signature=signature)
 
     def _chunks(self, epoch: int, step: int, shard: Shard) -> Iterator[dict[str, Any]]:
+        """The shard's rows of the whole batches from `step` on."""
         end = self.steps_per_epoch * self.batch_size
-        for first, table in self._groups.tables(epoch, step * self.batch_size):
-            table = table.slice(0, max(0, end - first))
+        shuffle = None if self._seed is None else (self._seed, epoch)
+        tables = self._groups.tables(step * self.batch_size, shuffle)
+        return self._pieces(((first, table.slice(0, max(0, end - first))) for first, table in tables), shard)
+
+    def _pieces(self, tables: Iterator[tuple[int, pa.Table]], shard: Shard = Shard()) -> Iterator[dict[str, Any]]:
+        for first, table in tables:
             for at in range(0, table.num_rows, CHUNK):
                 piece = table.slice(at, CHUNK)
                 if shard.count > 1:

@@ -121,21 +121,23 @@ class RowwiseAdagrad(keras.optimizers.Optimizer):
 
 
 class _SomeRows:
-    """Reads and writes the rows a sparse gradient names. `sparse_read` copies those rows only; `tf.gather` would copy
-    the slot.
+    """Reads and writes the rows a sparse gradient names, and copies no others.
+
+    It goes by the resource handle: under a distribution strategy that is this replica's copy, and reading through the
+    variable itself would copy the whole slot.
     """
 
     def __init__(self, indices: tf.Tensor) -> None:
         self._indices = indices
 
     def read(self, variable: tf.Variable) -> tf.Tensor:
-        return variable.sparse_read(self._indices)
+        return tf.raw_ops.ResourceGather(resource=variable.handle, indices=self._indices, dtype=variable.dtype)
 
     def write(self, variable: tf.Variable, values: tf.Tensor) -> None:
-        variable.scatter_update(tf.IndexedSlices(values, self._indices))
+        tf.raw_ops.ResourceScatterUpdate(resource=variable.handle, indices=self._indices, updates=values)
 
     def subtract(self, variable: tf.Variable, values: tf.Tensor) -> None:
-        variable.scatter_sub(tf.IndexedSlices(values, self._indices))
+        tf.raw_ops.ResourceScatterSub(resource=variable.handle, indices=self._indices, updates=values)
 
 
 class _AllRows:

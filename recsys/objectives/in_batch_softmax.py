@@ -47,4 +47,14 @@ def _across_replicas(
     if replica is None or replica.num_replicas_in_sync == 1:
         return item, item_index, log_q, own
     own += replica.replica_id_in_sync_group * tf.shape(item)[0]
-    return replica.all_gather(item, 0), replica.all_gather(item_index, 0), replica.all_gather(log_q, 0), own
+    return _gather(replica, item), _gather(replica, item_index), _gather(replica, log_q), own
+
+
+def _gather(replica: tf.distribute.ReplicaContext, x: tf.Tensor) -> tf.Tensor:
+    """All replicas' [b, ...] as one [B, ...]: a sum in which each replica fills its own place.
+
+    (`all_gather` fails between workers in a graph, where tensors name no device; `all_reduce` has the same gradient.)
+    """
+    place = tf.one_hot(replica.replica_id_in_sync_group, replica.num_replicas_in_sync, dtype=x.dtype)
+    spread = tf.reshape(place, [-1] + [1] * x.shape.rank) * x
+    return tf.reshape(replica.all_reduce("SUM", spread), tf.concat([[-1], tf.shape(x)[1:]], 0))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -56,8 +57,8 @@ class Checkpoints:
 
     def __init__(self, directory: Path, model: EmbeddingModel, chief: bool = True) -> None:
         self.position = Position()
-        self._directory = directory if chief else directory / f"worker-{id(self)}"
-        self._chief = chief
+        self._scratch = None if chief else tempfile.TemporaryDirectory(prefix="recsys-worker-")
+        self._directory = directory if self._scratch is None else Path(self._scratch.name)
         self._source = directory
         self._model = model
         self._checkpoint = tf.train.Checkpoint(
@@ -91,8 +92,6 @@ class Checkpoints:
     def save(self) -> None:
         """Writes everything; all workers must call it together."""
         self._manager.save()
-        if not self._chief:
-            shutil.rmtree(self._directory, ignore_errors=True)
 
     def save_best(self, name: str) -> None:
         """Writes the weights alone as `name`; the position, saved later, says which name holds the best."""
@@ -104,7 +103,7 @@ class Checkpoints:
 
     def sweep(self, *keep: str) -> None:
         """Removes what is neither the latest checkpoint nor one of the names to keep."""
-        if not self._chief or not self._directory.exists():
+        if self._scratch is not None or not self._directory.exists():
             return
         latest = tf.train.latest_checkpoint(str(self._directory))
         kept = {"checkpoint", *keep, *([Path(latest).name] if latest else [])}

@@ -145,10 +145,14 @@ def _distributed(
         )
 
     if isinstance(strategy, tf.distribute.ParameterServerStrategy):
+        folder = str(examples.store())
+
+        def stored(context: tf.distribute.InputContext) -> tf.data.Dataset:
+            order = tf.data.Dataset.load(folder).shuffle(examples.steps_per_epoch, seed=context.input_pipeline_id)
+            return order.repeat()
+
         return _coordinator(strategy).create_per_worker_dataset(
-            lambda: strategy.distribute_datasets_from_function(
-                lambda context: examples.stored_batches(context.input_pipeline_id)
-            )
+            lambda: strategy.distribute_datasets_from_function(stored)
         )
     return strategy.distribute_datasets_from_function(local)
 

@@ -63,9 +63,7 @@ def half_written(run: Path) -> bool:
     return any((run / "checkpoints").glob("*tempstate*")) or any((run / "checkpoints").glob("*_temp"))
 
 
-def test_an_undisturbed_run_repeats_exactly(
-    world: Path, undisturbed: dict[str, Any], tmp_path: Path
-) -> None:
+def test_an_undisturbed_run_repeats_exactly(world: Path, undisturbed: dict[str, Any], tmp_path: Path) -> None:
     assert finish(world, tmp_path / "again") == undisturbed
     assert undisturbed["step"] > 20
     assert len({entry["loss"] for entry in undisturbed["history"]}) == len(undisturbed["history"])

@@ -1,0 +1,117 @@
+"""The same global batch on two virtual devices, or on two workers, gives what one process gives."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from recsys.errors import ConfigError
+from recsys.training.config import TrainingConfig
+from tests.worlds import write_world
+
+TRAINEE = Path(__file__).with_name("trainee.py")
+# Replicas would draw other dropout masks than one process; everything else must agree.
+OPTIONS = ("dropout=0", "epochs=2", "batch=64", "every=0")
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_world(tmp_path_factory.mktemp("world") / "prepared", users=48, per_user=12)
+
+
+def start(world: Path, run: Path, *options: str, env: Mapping[str, str] = os.environ) -> subprocess.Popen[str]:
+    run.mkdir(exist_ok=True, parents=True)
+    command = [sys.executable, str(TRAINEE), str(world), str(run), *OPTIONS, *options]
+    return subprocess.Popen(command, env=dict(env), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def finished(process: subprocess.Popen[str]) -> None:
+    log, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, log[-3000:]
+
+
+@pytest.fixture(scope="module")
+def alone(world: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    run = tmp_path_factory.mktemp("alone")
+    finished(start(world, run))
+    result: dict[str, Any] = json.loads((run / "result.json").read_text())
+    return result
+
+
+def assert_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
+    assert found["step"] == expected["step"] > 0
+    for mine, theirs in zip(found["history"], expected["history"], strict=True):
+        assert mine["loss"] == pytest.approx(theirs["loss"], rel=1e-5)
+    np.testing.assert_allclose(found["ids"], expected["ids"], rtol=1e-3, atol=1e-5)
+    assert len(found["dense"]) == len(expected["dense"])
+    for mine, theirs in zip(found["dense"].values(), expected["dense"].values(), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-5)
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+def cluster(**jobs: int) -> dict[str, list[str]]:
+    ports = iter(free_ports(sum(jobs.values())))
+    return {job: [f"127.0.0.1:{next(ports)}" for _ in range(count)] for job, count in jobs.items()}
+
+
+def member(jobs: dict[str, list[str]], job: str, index: int) -> dict[str, str]:
+    return {**os.environ, "TF_CONFIG": json.dumps({"cluster": jobs, "task": {"type": job, "index": index}})}
+
+
+def test_two_mirrored_devices_are_one_process(world: Path, alone: dict[str, Any], tmp_path: Path) -> None:
+    finished(start(world, tmp_path, "strategy=mirrored", "devices=2"))
+    assert_same(json.loads((tmp_path / "result.json").read_text()), alone)
+
+
+def test_two_loopback_workers_are_one_process(world: Path, alone: dict[str, Any], tmp_path: Path) -> None:
+    jobs = cluster(worker=2)
+    workers = [
+        start(world, tmp_path, "strategy=multi_worker", f"task={n}", env=member(jobs, "worker", n)) for n in range(2)
+    ]
+    for worker in workers:
+        finished(worker)
+    for n in range(2):
+        assert_same(json.loads((tmp_path / f"result{n}.json").read_text()), alone)
+    kept = {path.name.split(".")[0] for path in (tmp_path / "checkpoints").iterdir()}
+    assert not [name for name in kept if name.startswith("worker")], "only the chief's checkpoints stay"
+
+
+def test_a_parameter_server_cluster_learns(world: Path, alone: dict[str, Any], tmp_path: Path) -> None:
+    jobs = cluster(chief=1, worker=1, ps=1)
+    others = [start(world, tmp_path, "strategy=parameter_server", env=member(jobs, job, 0)) for job in ("worker", "ps")]
+    try:
+        finished(start(world, tmp_path, "strategy=parameter_server", env=member(jobs, "chief", 0)))
+    finally:
+        for process in others:
+            process.kill()
+            process.communicate()
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert result["step"] == alone["step"]
+    losses = [epoch["loss"] for epoch in result["history"]]
+    assert losses[-1] < losses[0], "asynchronous training follows no fixed numbers, but it learns"
+
+
+def test_a_cluster_strategy_needs_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    from recsys.training.strategies import make_strategy
+
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    with pytest.raises(ConfigError, match=r"training\.strategy: multi_worker without .*TF_CONFIG.*set TF_CONFIG"):
+        make_strategy(TrainingConfig(strategy="multi_worker"))
