@@ -50,7 +50,7 @@ class EmbeddingCollection(keras.layers.Layer):
     def call(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """One vector [B, width] per feature, in the schema's order, whatever the batch's; one gather per table.
 
-        The order matters: towers concatenate, and a reader, an evaluation and a served graph each build their own batch.
+        Towers concatenate them, while the reader, the evaluation and the served graph each build batches of their own.
         `batch` holds encoded features as `docs/architecture.md` lists them; `NAME.age` goes with the sequence NAME.
         """
         ids = {name: self._ids(name, value) for name, value in batch.items() if name in self._table_of}

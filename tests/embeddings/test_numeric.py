@@ -1,0 +1,61 @@
+"""Numbers inside the graph, against numpy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from recsys._compat import tf
+from recsys.data.dataset import NumericInfo
+from recsys.embeddings.numeric import bucketize, standardize
+
+X = np.array([0.0, -3.0, 2.5, 7.0, 1e6, -1e6], np.float32)
+
+
+def info(transform: str, *boundaries: float) -> NumericInfo:
+    return NumericInfo.model_validate(
+        {"role": "item", "transform": transform, "mean": 2.0, "std": 4.0, "boundaries": list(boundaries)}
+    )
+
+
+def test_standardize() -> None:
+    found = standardize(tf.constant(X), info("standardize"))
+    assert found.shape == (6, 1)
+    np.testing.assert_allclose(found[:, 0], (X - 2) / 4, rtol=1e-6)
+
+
+def test_log_is_odd_and_standardised_after() -> None:
+    expected = (np.sign(X) * np.log1p(np.abs(X)) - 2) / 4
+    np.testing.assert_allclose(standardize(tf.constant(X), info("log"))[:, 0], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("transform", ["standardize", "log"])
+def test_missing_is_the_mean(transform: str) -> None:
+    np.testing.assert_array_equal(standardize(tf.constant([np.nan, np.nan]), info(transform)), [[0.0], [0.0]])
+
+
+def test_buckets_begin_at_their_boundaries() -> None:
+    x = np.array([np.nan, -np.inf, 0.5, 1.0, np.nextafter(np.float32(1), np.float32(0)), 2.0, 3.0, 9.0, np.inf])
+    found = bucketize(tf.constant(x, tf.float32), info("bucketize", 1.0, 2.0, 3.0))
+    assert found.dtype == tf.int32
+    assert found.numpy().tolist() == [0, 1, 1, 2, 1, 3, 4, 4, 4]
+
+
+def test_buckets_agree_with_numpy_on_boundaries_that_float32_must_round() -> None:
+    """0.1 as float64 lies below 0.1 as float32: a value that is the boundary must not fall beside it."""
+    boundaries = sorted(np.random.default_rng(0).normal(size=20).tolist())
+    x = np.float32(boundaries + np.random.default_rng(1).normal(size=1000).tolist())
+    expected = 1 + np.searchsorted(np.float32(boundaries), x, side="right")
+    found = bucketize(tf.constant(x), info("bucketize", *boundaries)).numpy()
+    np.testing.assert_array_equal(found, expected)
+    assert found[:20].tolist() == list(range(2, 22))
+
+
+def test_a_constant_column_has_one_bucket_beside_missing() -> None:
+    assert bucketize(tf.constant([np.nan, 3.0, -1.0]), info("bucketize")).numpy().tolist() == [0, 1, 1]
+
+
+def test_missing_in_a_graph_of_unknown_batch_size() -> None:
+    graph = tf.function(lambda x: bucketize(x, info("bucketize", 1.0)), input_signature=[tf.TensorSpec([None])])
+    assert graph(tf.constant([np.nan, 1.0])).numpy().tolist() == [0, 2]
+    assert graph(tf.zeros([0])).numpy().tolist() == []
