@@ -13,7 +13,16 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from recsys.data.dataset import MISSING, STAGES, CategoricalInfo, DatasetInfo, FingerprintInfo, Part, SequenceInfo
+from recsys.data.dataset import (
+    MISSING,
+    STAGES,
+    CategoricalInfo,
+    DatasetInfo,
+    FingerprintInfo,
+    Part,
+    SequenceInfo,
+    VectorInfo,
+)
 from recsys.errors import DataError
 from recsys.ragged import Ragged
 from recsys.schema.config import Role
@@ -68,6 +77,14 @@ class Prepared:
                 "a folder made by `recsys prepare`",
                 "delete the folder and prepare again",
             ) from error
+        absent = [name for name in ("items.parquet", "users.parquet", "events", "train") if not (path / name).exists()]
+        if absent:
+            raise DataError(
+                str(path),
+                f"lacks {', '.join(absent)}",
+                "a whole prepared folder",
+                "delete the folder and prepare again",
+            )
 
     def names(self, *roles: Role) -> list[str]:
         """Names of the features with one of these roles."""
@@ -127,36 +144,47 @@ class Prepared:
     ) -> Features:
         """User, history and context features of `n` queries, each user's history ending before `history_stop`."""
         features = {name: column[user_index] for name, column in self.user_features.items()}
-        for name, info in self.info.features.items():
-            if isinstance(info, SequenceInfo):
-                window = self.windows(user_index, history_stop, info.max_length)
-                features[name] = self._values_at(window, info.of)
-                if info.age and time is not None:
-                    features[f"{name}.age"] = self._ages_at(window, time)
+        for name, info in self._sequences.items():
+            # A user's newest events before `history_stop`, oldest first, as [n, max_length] slices of one column.
+            start = np.maximum(self.event_start[user_index], history_stop - info.max_length)
+            inside = np.arange(info.max_length) < (history_stop - start)[:, None]
+            features[name] = _windows(self._event_ids[info.of], start, info.max_length) * inside
+            if info.age and time is not None:
+                age = time[:, None] - _windows(self._event_time, start, info.max_length)
+                seconds = age * _SECONDS[self.info.table_schema.timestamp_unit]
+                features[f"{name}.age"] = (seconds * inside).astype(np.float32)
         return features | dict(context)
 
-    def windows(self, user_index: NDArray[np.int32], history_stop: NDArray[np.int64], length: int) -> NDArray[np.int64]:
-        """[n, length] row numbers in `events` of each user's newest events before `history_stop`, oldest first; -1
-        pads the end.
-        """
-        start = np.maximum(self.event_start[user_index], history_stop - length)
-        window = start[:, None] + np.arange(length)
-        return np.where(window < history_stop[:, None], window, -1)
+    @cached_property
+    def _sequences(self) -> dict[str, SequenceInfo]:
+        return {name: info for name, info in self.info.features.items() if isinstance(info, SequenceInfo)}
 
-    def _values_at(self, window: NDArray[np.int64], item_feature: str) -> NDArray:
-        ids = self.item_features[item_feature]
-        values = (
-            ids[self.events.item_index[window]] if len(self.events.item_index) else np.zeros(window.shape, ids.dtype)
-        )
-        return np.where(window >= 0, values, ids.dtype.type(MISSING))
+    @cached_property
+    def _event_ids(self) -> Features:
+        """The encoded value of each item feature that a history holds, at every event."""
+        sources = {info.of for info in self._sequences.values()}
+        return {name: self._with_end(self.item_features[name][self.events.item_index]) for name in sources}
 
-    def _ages_at(self, window: NDArray[np.int64], time: NDArray[np.int64]) -> NDArray[np.float32]:
+    @cached_property
+    def _event_time(self) -> NDArray[np.int64]:
         assert self.events.time is not None
-        age = (time[:, None] - self.events.time[window]) * _SECONDS[self.info.table_schema.timestamp_unit]
-        return np.where(window >= 0, age, 0.0).astype(np.float32)
+        return self._with_end(self.events.time)
+
+    def _with_end(self, column: NDArray) -> NDArray:
+        """A column of the events, and as much after it as the longest window may reach beyond its end."""
+        longest = max(info.max_length for info in self._sequences.values())
+        return np.concatenate([column, np.full(longest, MISSING, column.dtype)])
 
     def held_out(self, part: Part) -> HeldOut:
-        """The users to evaluate on `part` ("valid" or "test")."""
+        """The users to evaluate on `part` ("valid" or "test").
+
+        Raises:
+            DataError: the part has no examples at all.
+        """
+        if not any((self.path / part).glob("*.parquet")):
+            raise DataError(
+                f"{self.info.name}: {part}", "no examples", "at least one", "enlarge the share in data.split"
+            )
         table = pq.read_table(self.path / part)
         table = table.filter(pa.compute.equal(table["label"], 1.0))
         keys = [("user_index", "ascending"), *([("time", "ascending")] if self.info.has_time else [])]
@@ -182,6 +210,11 @@ class Prepared:
         return Ragged(self.events.item_index[earlier], offsets)
 
 
+def _windows(column: NDArray, start: NDArray[np.int64], length: int) -> NDArray:
+    """[n, length] copies of `column[start : start + length]`: whole slices, many times as fast as single values."""
+    return np.lib.stride_tricks.sliding_window_view(column, length)[start]
+
+
 def dense(column: pa.ChunkedArray, info: DatasetInfo, name: str) -> NDArray:
     """An encoded Parquet column as a batch holds it: [n], [n, L] padded with 0 at the end, or [n, D]."""
     if not pa.types.is_list(column.type) and not pa.types.is_fixed_size_list(column.type):
@@ -190,9 +223,8 @@ def dense(column: pa.ChunkedArray, info: DatasetInfo, name: str) -> NDArray:
     array = column.combine_chunks()
     lengths = pa.compute.list_value_length(array).to_numpy(zero_copy_only=False).astype(np.int64)
     values = array.flatten().to_numpy(zero_copy_only=False)
-    width = getattr(feature, "dim", None)
-    if width is not None:
-        return values.reshape(len(lengths), width)
+    if isinstance(feature, VectorInfo):
+        return values.reshape(len(lengths), feature.dim)
     assert isinstance(feature, (CategoricalInfo, FingerprintInfo))
     assert feature.max_length is not None
     out = np.full((len(lengths), feature.max_length), MISSING, values.dtype)
