@@ -20,7 +20,8 @@ ExperimentArgument = Annotated[
 RunsOption = Annotated[Path, typer.Option("--runs", metavar="DIR", help="Where run directories are made.")]
 RUNS = Path("runs")
 
-SHOWN = ("ndcg", "recall", "hit_rate", "mrr", "map", "coverage", "popularity_lift")
+FIRST_CUT_OFF = ("ndcg", "hit_rate", "mrr", "map", "coverage", "popularity_lift")
+"""Ranking metrics that people are shown at the first cut-off; recall at every one. `metrics.json` has them all."""
 POINTWISE = ("auc", "logloss", "normalized_entropy", "base_rate")
 
 
@@ -58,7 +59,7 @@ def print_record(record: RunRecord, out: Output) -> None:
     """The test metrics of the model beside its baselines."""
     names = list(record.metrics)
     model = record.metrics["model"]
-    wanted = [m for m in model if m.split("@")[0] in (*SHOWN, *POINTWISE)]
+    wanted = _shown(list(model))
     rows = [[metric, *(f"{record.metrics[name][metric]:.4f}" for name in names)] for metric in wanted]
     users = record.counts.get("users_evaluated")
     what = f"{users:,} users" if users is not None else f"{record.counts['examples_evaluated']:,} examples"
@@ -66,3 +67,10 @@ def print_record(record: RunRecord, out: Output) -> None:
     left_out = record.counts.get("users_without_relevant", 0)
     if left_out:
         out.text(f"{left_out:,} users had nothing new in the test part; they are left out of the means.")
+
+
+def _shown(metrics: Sequence[str]) -> list[str]:
+    recalls = [name for name in metrics if name.startswith("recall@")]
+    k = recalls[0].split("@")[1] if recalls else ""
+    ranking = [f"{name}@{k}" for name in FIRST_CUT_OFF if f"{name}@{k}" in metrics]
+    return ranking[:1] + recalls + ranking[1:] + [name for name in POINTWISE if name in metrics]

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 import recsys
-from recsys.cli import config, data, doctor, evaluate, export, init, prepare, recommend, run, serve, train
+from recsys.cli import config, data, doctor, evaluate, export, init, prepare, quickstart, recommend, run, serve, train
 from recsys.errors import Problem, RecsysError
 
 app = typer.Typer(
@@ -38,6 +38,7 @@ def _options(
     pass
 
 
+app.command()(quickstart.quickstart)
 app.command()(init.init)
 app.command()(prepare.prepare)
 app.command()(train.train)

@@ -15,7 +15,7 @@ from recsys.cli._run import (
 
 
 def run(path: ExperimentArgument, overrides: SetOption, runs: RunsOption = RUNS, as_json: JsonOption = False) -> None:
-    """Prepare, train, evaluate and export; what is already done is not done again."""
+    """Prepare, train, evaluate and export; a data set or training that is already done is not done again."""
     out = Output(as_json)
     experiment = open_experiment(path, overrides, runs, out)
     experiment.prepare()
