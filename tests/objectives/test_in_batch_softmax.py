@@ -104,3 +104,49 @@ def test_large_scores_do_not_overflow() -> None:
     np.testing.assert_allclose(found, [0.0, 0.0], atol=1e-6)
     found = losses(tf.constant([[-1.0, 1.0], [1.0, -1.0]]), (0.0, 0.0), tf.constant([1, 2]), temperature=1e-3)
     np.testing.assert_allclose(found, [2000.0, 2000.0], rtol=1e-6)
+
+
+def learned(correct: bool, queries: int = 10, items: int = 100, steps: int = 4000) -> NDArray[np.float64]:
+    """(coefficient of log P, coefficient of log q) in the scores S that training from S = 0 ends at, where P(item |
+    query) is known and q is its mean over the queries. Only cells seen at least 30 times are regressed: others have
+    not converged.
+    """
+    rng, batch = np.random.default_rng(0), 128
+    p = np.exp(-np.log(np.arange(1, items + 1)) + rng.normal(size=(queries, items)))
+    p /= p.sum(1, keepdims=True)
+    q = np.broadcast_to(p.mean(0), p.shape)
+    cells = rng.choice(p.size, size=(steps, batch), p=(p / queries).ravel()).astype(np.int32)
+    log_q, config = tf.constant(np.log(q[0]), tf.float32), InBatchSoftmaxConfig(temperature=1.0, log_q=correct)
+
+    @tf.function
+    def train(cells: tf.Tensor) -> tf.Tensor:
+        s, m, v = (tf.zeros([queries, items]) for _ in range(3))
+        for step in tf.range(steps):
+            query, item = cells[step] // items, cells[step] % items
+            with tf.GradientTape() as tape:
+                tape.watch(s)
+                loss = tf.reduce_mean(
+                    in_batch_softmax(config, tf.gather(s, query), tf.one_hot(item, items), item, tf.gather(log_q, item))
+                )
+            g = tf.convert_to_tensor(tape.gradient(loss, s))
+            m, v, t = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g, tf.cast(step + 1, tf.float32)
+            s -= 0.02 * (1.0 - t / steps) * m / (1.0 - 0.9**t) / (tf.sqrt(v / (1.0 - 0.999**t)) + 1e-8)
+        return s
+
+    seen = p * steps * batch / queries >= 30
+
+    def centred(x: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.concatenate([row[kept] - row[kept].mean() for row, kept in zip(x, seen, strict=True)])
+
+    causes = np.stack([centred(np.log(p)), centred(np.log(q))], 1)
+    return np.linalg.lstsq(causes, centred(train(tf.constant(cells)).numpy()), rcond=None)[0]
+
+
+def test_the_correction_takes_popularity_out_of_the_scores() -> None:
+    """Without it, popular items are drawn as negatives more often and lose log q; the wrong sign would lose 2 log q."""
+    taste, popularity = learned(correct=False)
+    assert abs(taste - 1) < 0.1
+    assert popularity < -0.95
+    taste, popularity = learned(correct=True)
+    assert abs(taste - 1) < 0.1
+    assert abs(popularity) < 0.05
