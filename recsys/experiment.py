@@ -19,7 +19,7 @@ from recsys.config.dialect import dump
 from recsys.config.digest import digest
 from recsys.config.load import load
 from recsys.data.config import DataConfig, LeaveLastOut, TemporalSplit
-from recsys.embeddings.config import EmbeddingsConfig
+from recsys.embeddings.config import EmbeddingsConfig, reads_table
 from recsys.errors import ExportError, TrainingError
 from recsys.evaluation.config import EvaluationConfig
 from recsys.export.config import RetrievalConfig
@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     from recsys.evaluation import RunRecord
     from recsys.models.base import EmbeddingModel
     from recsys.training.checkpoints import Checkpoints, Position
+
+
+Misfit = tuple[tuple[str, ...], str]
+"""A key of the config, and why it does not fit the rest."""
 
 
 class ExperimentConfig(Config):
@@ -56,7 +60,9 @@ class ExperimentConfig(Config):
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
-        found = [(("embeddings", *key.split(".")), text) for key, text in self.embeddings.problems(self.table_schema)]
+        found: list[Misfit] = [
+            (("embeddings", *key.split(".")), text) for key, text in self.embeddings.problems(self.table_schema)
+        ]
         found += self._data_problems() + self._model_problems()
         if found:
             raise ValidationError.from_exception_data(
@@ -68,24 +74,35 @@ class ExperimentConfig(Config):
             )
         return self
 
-    def _data_problems(self) -> list[tuple[tuple[str, ...], str]]:
+    def _data_problems(self) -> list[Misfit]:
         if isinstance(self.data.split, (TemporalSplit, LeaveLastOut)) and self.table_schema.timestamp is None:
             return [
                 (("data", "split", "kind"), f"{self.data.split.kind} needs schema.timestamp; name it, or use random")
             ]
         return []
 
-    def _model_problems(self) -> list[tuple[tuple[str, ...], str]]:
-        schema, found = self.table_schema, []
-        if not isinstance(self.model, TwoTowerConfig):
+    def _model_problems(self) -> list[Misfit]:
+        model, negatives = self.model, ("data", "negatives")
+        if not isinstance(model, TwoTowerConfig):
             if self.data.negatives is None:
-                found.append((("data", "negatives"), "a ranker learns from negatives too; say which events are"))
-            return found
+                return [(negatives, "a ranker learns from negatives too; say which events are")]
+            return []
+        found: list[Misfit] = []
         if self.data.negatives is not None:
-            found.append((("data", "negatives"), "a two_tower model trains on positives alone; remove it"))
-        for tower, roles in (("query", ("user", "context")), ("item", ("item",))):
-            if not schema.of_role(*roles):  # type: ignore[arg-type]
-                found.append((("schema", "features"), f"the {tower} tower has no feature (role {' or '.join(roles)})"))
+            found.append((negatives, "a two_tower model trains on positives alone; remove it"))
+        widths = {}
+        for name, tower, features in (
+            ("query", model.query, self.table_schema.of_role("user", "context")),
+            ("item", model.item, self.table_schema.of_role("item")),
+        ):
+            if not features:
+                found.append((("schema", "features"), f"the {name} tower has no feature; add one"))
+            elif all(feature in self.embeddings.features or not reads_table(f) for feature, f in features.items()):
+                embedded = sum(self.embeddings.width(feature, f) for feature, f in features.items())
+                widths[name] = tower.width(embedded)
+        if len(set(widths.values())) > 1:
+            text = f"the query tower ends in {widths['query']} units, the item tower in {widths['item']}"
+            found.append((("model",), f"{text}; set both towers' output_dim to one width"))
         return found
 
 

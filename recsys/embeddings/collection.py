@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from recsys._compat import keras, tf
-from recsys.data.dataset import MISSING, FeatureInfo, NumericInfo, SequenceInfo, VectorInfo
+from recsys.data.dataset import MISSING, FeatureInfo, NumericInfo, SequenceInfo
 from recsys.embeddings.config import EmbeddingsConfig
 from recsys.embeddings.numeric import bucketize, standardize
 from recsys.embeddings.pooling import AgeDecay, pool
@@ -35,13 +35,6 @@ class EmbeddingCollection(keras.layers.Layer):
             for name, info in features.items()
             if isinstance(info, SequenceInfo) and info.age
         }
-
-    def width(self, name: str) -> int:
-        """Width of the vector that feature `name` gives."""
-        if name in self._table_of:
-            return self.tables[self._table_of[name]].config.dim
-        info = self._features[name]
-        return info.dim if isinstance(info, VectorInfo) else 1
 
     def table_variables(self) -> list[tf.Variable]:
         """The tables' variables: what the sparse optimizer trains."""

@@ -12,7 +12,16 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from recsys.config.base import Config, default_tag
-from recsys.schema.config import Categorical, Feature, HashEncoding, MultiValued, Numeric, SchemaConfig, Sequence
+from recsys.schema.config import (
+    Categorical,
+    Feature,
+    HashEncoding,
+    MultiValued,
+    Numeric,
+    SchemaConfig,
+    Sequence,
+    Vector,
+)
 
 
 class LazyAdamConfig(Config):
@@ -77,6 +86,12 @@ class EmbeddingsConfig(Config):
     tables: dict[str, TableConfig]
     features: dict[str, FeatureConfig]
     optimizer: TableOptimizerConfig = LazyAdamConfig(kind="lazy_adam")
+
+    def width(self, name: str, feature: Feature) -> int:
+        """Width of the vector that feature `name` gives: its table's, a given vector's, or 1 for a number."""
+        if reads_table(feature):
+            return self.tables[self.features[name].table].dim
+        return feature.dim if isinstance(feature, Vector) else 1
 
     def problems(self, schema: SchemaConfig) -> list[tuple[str, str]]:
         """(dotted key, message) for everything that does not fit the schema."""

@@ -8,7 +8,7 @@ import platform
 import resource
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
 from pydantic import AwareDatetime, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
 
@@ -80,7 +80,7 @@ class RunRecord(Config):
 
     format: Literal[1] = 1
     name: str
-    created: Annotated[AwareDatetime, Field(default_factory=lambda: datetime.now(UTC))]
+    created: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
     """ISO 8601, in UTC."""
     config_digest: str
     data_digest: str

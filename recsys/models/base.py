@@ -39,7 +39,7 @@ class EmbeddingModel(tfrs.Model):
         )
         self.loss_metric = keras.metrics.Mean("loss")
 
-    def compile(  # type: ignore[override]
+    def compile(
         self,
         table_optimizer: keras.optimizers.Optimizer,
         dense_optimizer: keras.optimizers.Optimizer,

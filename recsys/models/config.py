@@ -27,6 +27,10 @@ class TowerConfig(MLPConfig):
     output_dim: PositiveInt | None = None
     """Width of a linear output layer; left out, the last layer's output (or the concatenation itself) is the vector."""
 
+    def width(self, concatenated: int) -> int:
+        """Width of the tower's vector, given that of its concatenated features."""
+        return self.output_dim or (self.hidden[-1] if self.hidden else concatenated)
+
 
 class TwoTowerConfig(Config):
     """Query tower (user, history and context features) and item tower, scored by inner product."""

@@ -6,6 +6,7 @@ The schema speaks of meaning only; widths and tables belong to `embeddings`. Fea
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
@@ -119,8 +120,11 @@ class SchemaConfig(Config):
     @model_validator(mode="after")
     def _features_fit(self) -> Self:
         for name, feature in self.features.items():
-            if not name.isidentifier():
-                raise ValueError(f"feature name {name!r} is not an identifier (letters, digits, underscore)")
+            if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
+                raise ValueError(f"feature name {name!r} must be a letter, then letters, digits and underscores")
+            # A SavedModel calls the ages of a sequence NAME_age.
+            if isinstance(feature, Sequence) and feature.age and f"{name}_age" in self.features:
+                raise ValueError(f"feature {name}_age collides with the ages of sequence {name!r}; rename it")
             if not isinstance(feature, Sequence):
                 continue
             source = self.features.get(feature.of)

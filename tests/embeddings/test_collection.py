@@ -103,7 +103,6 @@ def test_every_kind_of_feature_by_hand(collection: EmbeddingCollection) -> None:
 
 
 def test_widths_are_as_announced(collection: EmbeddingCollection) -> None:
-    assert {name: collection.width(name) for name in FEATURES} == WIDTHS
     assert {name: value.shape[1] for name, value in collection(batch(FULL)).items()} == WIDTHS
 
 
