@@ -70,11 +70,13 @@ def test_multi_valued_keeps_order_and_counts_a_row_once(run, line):
 
 
 def test_multi_valued_by_separator(run, line):
-    items = {"item": [f"i{n}" for n in range(3)], "genres": ["x|y", "|x|", None]}
+    items = {"item": [f"i{n}" for n in range(3)], "genres": ["x|y|y|y", "|x|", None]}
     features = {"genres": {"role": "item", "kind": "multi_valued", "separator": "|"}}
-    rows = run(line, features, items=items).items
-    assert [rows[f"i{n}"]["raw.genres"] for n in range(4)] == [["x", "y"], ["x"], None, None]
-    assert [rows[f"i{n}"]["genres"] for n in range(4)] == [[2, 3], [2], [], []]
+    result = run(line, features, items=items)
+    assert result.vocabulary("genres") == [("x", 2), ("y", 1)]
+    rows = result.items
+    assert [rows[f"i{n}"]["raw.genres"] for n in range(4)] == [["x", "y", "y", "y"], ["x"], None, None]
+    assert [rows[f"i{n}"]["genres"] for n in range(4)] == [[2, 3, 3, 3], [2], [], []]
 
 
 def test_item_features_from_the_latest_training_event(run):
