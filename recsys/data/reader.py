@@ -137,7 +137,7 @@ class Examples:
         return self._dataset(lambda: self._pieces(self._groups.tables())).rebatch(rows).prefetch(2)
 
     def store(self) -> Path:
-        """Writes all batches of epoch 0 beside the prepared shards, once, as a saved `tf.data.Dataset`; returns its folder.
+        """Writes all batches of epoch 0 beside the prepared shards, once, for `tf.data.Dataset.load`; returns the path.
 
         For parameter servers: their workers run the input graph in another process, where no Python generator can
         follow. They are not synchronised, so neither is their order resumed.

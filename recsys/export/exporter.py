@@ -18,6 +18,7 @@ from recsys.export.retriever import RetrieverModule
 from recsys.export.signatures import Encoder, TowerModule
 from recsys.models.two_tower import TwoTower
 from recsys.retrieval import ExactIndex, ScannConfig, ScannIndex, build_index, recall_of
+from recsys.schema.config import Role
 
 SHOWN = 20
 """Newest positives of a user that the bundle knows at least, to be shown beside recommendations."""
@@ -91,6 +92,12 @@ def measure(index: ExactIndex | ScannIndex, model: TwoTower, prepared: Prepared,
         return IndexFacts(kind="exact", k=config.retriever_k, recall=1.0)
     assert isinstance(config.index, ScannConfig)
     query: Features = prepared.held_out("valid").query
+    if not len(next(iter(query.values()))):
+        raise ExportError(
+            f"{prepared.info.name}: valid",
+            "no positives, so no query to measure the index with",
+            cure="enlarge the share in data.split, or set retrieval.index.kind to exact",
+        )
     queries = model.query_vectors({name: column[:MEASURED_QUERIES] for name, column in query.items()})
     k, promise = config.index.recall_at, config.index.min_recall
     recall = recall_of(index, ExactIndex(index.vectors), queries, k)
@@ -130,5 +137,5 @@ def served_users(prepared: Prepared) -> pa.Table:
     return pa.table(columns)
 
 
-def _encoder(prepared: Prepared, *roles: str) -> Encoder:
+def _encoder(prepared: Prepared, *roles: Role) -> Encoder:
     return Encoder(prepared.path, prepared.info.features, prepared.names(*roles))

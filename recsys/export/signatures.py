@@ -62,7 +62,7 @@ class Encoder(tf.Module):
                 if info.age:
                     batch[f"{name}.age"] = _take(raw[f"{name}.age"], newest, 0.0)
             elif isinstance(info, (CategoricalInfo, FingerprintInfo)):
-                batch[name] = self._ids(name, value if info.max_length is None else value[:, : info.max_length])
+                batch[name] = self._ids(name, value if info.max_length is None else _first(value, info.max_length))
             else:
                 batch[name] = value
         return batch
@@ -105,6 +105,12 @@ def _vocabulary(path: Path, oov_rows: int) -> tf.lookup.StaticHashTable:
     ids = tf.range(len(values), dtype=tf.int32) + 1 + oov_rows
     initializer = tf.lookup.KeyValueTensorInitializer(tf.constant(values, tf.string), ids)
     return tf.lookup.StaticHashTable(initializer, default_value=-1)
+
+
+def _first(text: tf.Tensor, length: int) -> tf.Tensor:
+    """[B, length] each row's first values, padded: as wide as in training, so that sums come out the same."""
+    text = text[:, :length]
+    return tf.pad(text, [[0, 0], [0, length - tf.shape(text)[1]]], constant_values="")
 
 
 def _newest(text: tf.Tensor, length: int) -> tf.Tensor:

@@ -1,0 +1,48 @@
+"""A process that knows TensorFlow and ScaNN alone: `python -I fresh.py BUNDLE REQUESTS.npz RESULTS.npz`.
+
+The requests are cut into batches of 1,000, 7 and 1 for the query tower, of 1,000 for the retriever.
+"""
+
+import sys
+
+import numpy as np
+import tensorflow as tf
+
+FOREIGN = {"recsys", "tf_keras", "tensorflow_recommenders", "serving"}
+
+
+def tensors(arrays: dict, rows: slice) -> dict:
+    return {
+        name: tf.constant(a[rows].astype(object), tf.string) if a.dtype.kind == "U" else tf.constant(a[rows])
+        for name, a in arrays.items()
+    }
+
+
+def main(bundle: str, requests: str, results: str) -> None:
+    arrays = dict(np.load(requests))
+    count = len(arrays["member"])
+    found = {}
+    tower = tf.saved_model.load(f"{bundle}/query_tower")
+    embed = tower.signatures["serving_default"]
+    for size in (1_000, 7, 1):
+        parts = [embed(**tensors(arrays, slice(at, at + size)))["embedding"].numpy() for at in range(0, count, size)]
+        found[f"embedding_{size}"] = np.concatenate(parts)
+    items = tf.saved_model.load(f"{bundle}/item_tower").signatures["serving_default"]
+    found["item_inputs"] = np.array(sorted(items.structured_input_signature[1]))
+    assert "scann" not in sys.modules, "the towers need TensorFlow alone"
+
+    import scann  # noqa: F401
+
+    retriever = tf.saved_model.load(f"{bundle}/retriever")
+    answer = retriever.signatures["serving_default"](**tensors(arrays, slice(0, 1_000)))
+    found |= {
+        "item_index": answer["item_index"].numpy(),
+        "score": answer["score"].numpy(),
+        "item": np.array([[text.decode() for text in row] for row in answer["item"].numpy()]),
+    }
+    assert not FOREIGN & set(sys.modules), sorted(FOREIGN & set(sys.modules))
+    np.savez(results, **found)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

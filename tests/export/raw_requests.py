@@ -1,0 +1,102 @@
+"""Raw requests, and a second encoder for them: plain Python on the vocabularies, independent of the graph's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from recsys.data.dataset import CategoricalInfo, SequenceInfo
+from recsys.data.encoding import fingerprint, oov_bucket
+from recsys.data.prepared import Features, Prepared
+
+Raw = dict[str, NDArray[Any]]
+"""The inputs of a signature by feature name."""
+UNSEEN = ["never seen", "не видно", "🦆", "u00 ", "Film 1", "\N{LATIN SMALL LETTER E WITH ACUTE}", "e\u0301"]
+
+
+def padded(rows: list[list[str]]) -> NDArray[Any]:
+    out = np.full((len(rows), max([1, *map(len, rows)])), "", dtype=object)
+    for n, row in enumerate(rows):
+        out[n, : len(row)] = row
+    return out
+
+
+def random_requests(prepared: Prepared, count: int, seed: int = 0) -> Raw:
+    """Known, unseen and missing values; histories from empty to longer than any window, with gaps and ages."""
+    rng = np.random.default_rng(seed)
+
+    def one_of(known: list[str]) -> str:
+        pool = (known, UNSEEN, [""])[rng.choice(3, p=(0.6, 0.25, 0.15))]
+        return pool[rng.integers(len(pool))]
+
+    def many(known: list[str], most: int) -> list[str]:
+        """No missing value stands last: there it would be padding."""
+        values = [one_of(known) for _ in range(rng.integers(0, most + 1))]
+        return [*values[:-1], known[0]] if values else []
+
+    users, items = prepared.users["user"].to_pylist(), prepared.items["item"].to_pylist()
+    recent = [many(items, 9) for _ in range(count)]
+    ages = np.zeros((count, max(map(len, recent))), np.float32)
+    for n, row in enumerate(recent):
+        ages[n, : len(row)] = np.sort(rng.exponential(1e5, len(row)))[::-1]
+    return {
+        "member": np.array([one_of(users) for _ in range(count)], object),
+        "interests": padded([[v for v in many(["jazz", "čas", "数学"], 5) if v] for _ in range(count)]),
+        "age": np.where(rng.random(count) < 0.2, np.nan, rng.uniform(0, 90, count)).astype(np.float32),
+        "taste": (rng.normal(size=(count, 2)) * (rng.random(count) < 0.8)[:, None]).astype(np.float32),
+        "device": np.array([one_of(["fön", "tv", "téléphone"]) for _ in range(count)], object),
+        "hour": np.where(rng.random(count) < 0.2, np.nan, rng.uniform(-1e3, 1e3, count)).astype(np.float32),
+        "recent": padded(recent),
+        "recent.age": ages,
+        "studios": padded([many([f"stúdió {n}" for n in range(6)], 6) for _ in range(count)]),
+    }
+
+
+def encode(prepared: Prepared, raw: Raw) -> Features:
+    """What the model is trained on, for these raw values."""
+    features: Features = {}
+    for name, values in raw.items():
+        if name.endswith(".age"):
+            continue
+        info = prepared.info.features[name]
+        if values.dtype != object:
+            features[name] = values
+        elif isinstance(info, SequenceInfo):
+            keep = [_newest(row, info.max_length) for row in values]
+            ids = _ids(prepared, info.of, values)
+            features[name] = _window(ids, keep, info.max_length)
+            if info.age:
+                features[f"{name}.age"] = _window(raw[f"{name}.age"], keep, info.max_length)
+        else:
+            features[name] = _ids(prepared, name, values)
+            if values.ndim == 2:
+                length = info.max_length  # type: ignore[union-attr]
+                features[name] = _window(features[name], [slice(0, length)] * len(values), length)
+    return features
+
+
+def _newest(row: NDArray[Any], length: int) -> slice:
+    count = max([n + 1 for n, value in enumerate(row) if value != ""], default=0)
+    return slice(max(0, count - length), count)
+
+
+def _window(values: NDArray[Any], keep: list[slice], length: int) -> NDArray[Any]:
+    out = np.zeros((len(values), length), values.dtype)
+    for n, part in enumerate(keep):
+        kept = values[n, part]
+        out[n, : len(kept)] = kept
+    return out
+
+
+def _ids(prepared: Prepared, name: str, values: NDArray[Any]) -> NDArray[Any]:
+    info, flat = prepared.info.features[name], values.ravel()
+    if not isinstance(info, CategoricalInfo):
+        return fingerprint(flat).reshape(values.shape)
+    texts = pq.read_table(prepared.path / "vocab" / f"{name}.parquet")["value"].to_pylist()
+    known = {"": 0} | {text: 1 + info.oov_rows + row for row, text in enumerate(texts)}
+    oov = 1 + oov_bucket(flat, info.oov_rows)
+    ids = [known.get(text, int(bucket)) for text, bucket in zip(flat, oov, strict=True)]
+    return np.array(ids, np.int32).reshape(values.shape)
