@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from recsys.config.digest import digest
 from recsys.config.load import load
 from recsys.data.config import DataConfig, LeaveLastOut, TemporalSplit
 from recsys.embeddings.config import EmbeddingsConfig, reads_table
-from recsys.errors import ExportError, TrainingError
+from recsys.errors import ConfigError, ExportError, TrainingError
 from recsys.evaluation.config import EvaluationConfig
 from recsys.export.config import RetrievalConfig
 from recsys.files import write_text
@@ -39,6 +40,15 @@ if TYPE_CHECKING:
 
 Misfit = tuple[tuple[str, ...], str]
 """A key of the config, and why it does not fit the rest."""
+
+
+class Origin(Config):
+    """`origin.json` of a run directory: whose run it is."""
+
+    base_dir: str
+    """The folder that relative paths in `data.source` start from."""
+    training_digest: str
+    """Of all that the weights depend on."""
 
 
 class ExperimentConfig(Config):
@@ -148,19 +158,24 @@ class Experiment:
         """From a YAML file, or from a run directory that an earlier command made.
 
         Raises:
-            ConfigError: with a problem for each mistake in the file.
+            ConfigError: with a problem for each mistake in the file; or a folder that is no run directory.
         """
         path = Path(path)
-        if path.is_dir():
-            origin = json.loads((path / "origin.json").read_text()) if (path / "origin.json").exists() else {}
-            config = load(path / "config.yaml", ExperimentConfig, overrides).config
-            return cls(config, Path(origin.get("base_dir", ".")), path.parent)
-        return cls(load(path, ExperimentConfig, overrides).config, path.parent, runs)
+        if not path.is_dir():
+            return cls(load(path, ExperimentConfig, overrides).config, path.parent, runs)
+        origin = _read_origin(path)
+        if origin is None:
+            raise ConfigError(str(path), "no run directory", "a run directory or a YAML file", "recsys run CONFIG.yaml")
+        experiment = cls(load(path / "config.yaml", ExperimentConfig, overrides).config, Path(origin.base_dir))
+        experiment.folder = path  # it may have been renamed
+        return experiment
 
     def prepare(self) -> Prepared:
         """The prepared data set, from the cache or made now; `prepared` in the run directory points to it."""
-        self._claim()
-        prepared = self.prepared
+        self._check_owner()
+        with self._timed("prepare"):
+            prepared = self.prepared
+            self._claim()
         temporary = self.folder / f".prepared-{os.getpid()}"
         temporary.symlink_to(prepared.path.resolve())
         os.replace(temporary, self.folder / "prepared")
@@ -250,9 +265,7 @@ class Experiment:
         from recsys.data.sources import resolve
 
         data = self.config.data
-        with self._timed("prepare"):
-            folder = prepare(self.config.name, data, self.config.table_schema, resolve(data.source, self.base_dir))
-        return Prepared(folder)
+        return Prepared(prepare(self.config.name, data, self.config.table_schema, resolve(data.source, self.base_dir)))
 
     @cached_property
     def model(self) -> EmbeddingModel:
@@ -314,11 +327,13 @@ class Experiment:
         return listeners + self._callbacks
 
     def _load_trained(self) -> None:
+        if not self._is_trained:
+            raise TrainingError(str(self.folder), "no trained model", "a checkpoint", "train it first: recsys train")
+        self._check_owner()
+        self._claim()
         position = self._checkpoints.position
-        if not position.finished and not self._checkpoints.restore():
-            raise TrainingError(
-                str(self.folder), "no trained model", "a checkpoint", f"recsys train, then {self.folder}"
-            )
+        if not position.finished:
+            self._checkpoints.restore()
         if not position.finished:
             raise TrainingError(
                 str(self.folder),
@@ -346,19 +361,50 @@ class Experiment:
         path = self.folder / "cost.json"
         return json.loads(path.read_text()) if path.exists() else {}
 
+    @property
+    def _is_trained(self) -> bool:
+        """Whether the run directory holds a checkpoint, of a finished training or not."""
+        return (self.folder / "checkpoints" / "checkpoint").exists()
+
+    @property
+    def _training_digest(self) -> str:
+        """Of all that the weights depend on: cut-offs and index may change after the training."""
+        evaluation = self.config.evaluation.model_copy(update={"ks": ()})
+        return digest(self.config.model_copy(update={"evaluation": evaluation, "retrieval": RetrievalConfig()}))
+
+    def _check_owner(self) -> None:
+        """Refuses a run directory in which another config has trained."""
+        origin = _read_origin(self.folder)
+        if origin is not None and origin.training_digest != self._training_digest and self._is_trained:
+            raise TrainingError(
+                str(self.folder),
+                f"the run of another configuration (training digest {origin.training_digest[:12]})",
+                self._training_digest[:12],
+                "choose another `name`, or remove the folder",
+            )
+
     def _claim(self) -> None:
-        """Makes the run directory this experiment's, or finds that it is."""
-        origin = self.folder / "origin.json"
-        if origin.exists():
-            found = json.loads(origin.read_text())["config_digest"]
-            if found != self.digest:
-                raise TrainingError(
-                    str(self.folder),
-                    f"the run of another configuration (digest {found[:12]})",
-                    self.digest[:12],
-                    "choose another `name`, or remove the folder",
-                )
-            return
-        self.folder.mkdir(parents=True, exist_ok=True)
+        """Makes the run directory this experiment's. What another config left there that never trained goes."""
+        found = _read_origin(self.folder)
+        if found is not None and found.training_digest != self._training_digest:
+            shutil.rmtree(self.folder / "logs", ignore_errors=True)
+            (self.folder / "cost.json").unlink(missing_ok=True)
+        origin = Origin(base_dir=str(self.base_dir), training_digest=self._training_digest)
         write_text(self.folder / "config.yaml", dump(self.config.model_dump(mode="json", by_alias=True)))
-        write_text(origin, json.dumps({"base_dir": str(self.base_dir), "config_digest": self.digest}))
+        write_text(self.folder / "origin.json", origin.model_dump_json())
+
+
+def _read_origin(folder: Path) -> Origin | None:
+    """Whose run a folder is; None if nobody's.
+
+    Raises:
+        TrainingError: that cannot be read.
+    """
+    path = folder / "origin.json"
+    try:
+        return Origin.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValidationError) as error:
+        cure = "remove the folder, or choose another `name`"
+        raise TrainingError(str(path), "cannot be read", "what recsys wrote there", cure) from error

@@ -102,8 +102,15 @@ class ProgressBar(keras.callbacks.Callback):
         self._progress: Progress | None = None
         self._task = TaskID(0)
 
+    def on_train_begin(self, logs: Logs = None) -> None:
+        """Says so if an earlier command has finished the training."""
+        if self.model.stop_training:
+            self._console.print("training was finished before; nothing to do")
+
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
-        """Starts the epoch's bar."""
+        """Starts the epoch's bar, where somebody watches."""
+        if not self._console.is_terminal:
+            return
         columns = (
             TextColumn("{task.description}"),
             BarColumn(30),

@@ -46,8 +46,8 @@ def fit(
     position = checkpoints.position
     resumable = {type(c).__name__: c for c in callbacks if isinstance(c, Resumable)}
     if checkpoints.restore():
-        for name, callback in resumable.items():
-            callback.state = position.callbacks[name]
+        for name in resumable.keys() & position.callbacks.keys():
+            resumable[name].state = position.callbacks[name]
     checkpoints.sweep(*_best_names(resumable))
     model.stop_training = position.finished
     listeners = keras.callbacks.CallbackList(

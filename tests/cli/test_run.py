@@ -1,0 +1,194 @@
+"""`recsys run` and its steps, as a user has them: one YAML file from raw events to recommendations."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recsys.bundle import Bundle
+from recsys.cli import main
+from recsys.config.digest import digest
+from recsys.config.load import load
+from recsys.evaluation.record import RunRecord
+from recsys.experiment import ExperimentConfig
+from tests.trained import Trained
+
+Json = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def for_programs(capsys: pytest.CaptureFixture[str]) -> Json:
+    """Runs a command with --json; stdout must be one JSON object and nothing else."""
+
+    def call(*arguments: object) -> dict[str, Any]:
+        capsys.readouterr()
+        assert main([*map(str, arguments), "--json"]) == 0
+        result = json.loads(capsys.readouterr().out)
+        assert isinstance(result, dict)
+        return result
+
+    return call
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
+    """Every file with its content and the moment it was written."""
+    return {str(p): (p.read_bytes(), p.stat().st_mtime_ns) for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_what_it_prints(trained_run: Trained) -> None:
+    out, err = trained_run.stdout, trained_run.stderr
+    assert out.startswith("Test metrics of small (")
+    (header,) = [line.split() for line in out.splitlines() if line.split()[:1] == ["metric"]]
+    assert header == ["metric", "model", "popularity"]
+    metrics = RunRecord.read(trained_run.run / "metrics.json").metrics
+    (row,) = [line.split() for line in out.splitlines() if line.split()[:1] == ["recall@10"]]
+    assert row == ["recall@10", f"{metrics['model']['recall@10']:.4f}", f"{metrics['popularity']['recall@10']:.4f}"]
+    assert "wrote runs/small/metrics.json\nwrote runs/small/bundle/1\nnext: recsys recommend runs/small --user" in out
+    lines = [line for line in err.splitlines() if line.startswith(("small", "data:", "epoch"))]
+    assert lines[0].startswith("small  run directory runs/small  config ")
+    assert lines[1].startswith("data: 500 users, 200 items; ")
+    assert [line[:9] for line in lines[2:]] == ["epoch   1", "epoch   2", "epoch   3"]
+    assert all("loss" in line and "validation ndcg@10" in line for line in lines[2:])
+    assert "Traceback" not in err
+
+
+def test_what_a_run_directory_holds(trained_run: Trained) -> None:
+    run = trained_run.run
+    assert names(trained_run.folder) == {"small.yaml", "runs", "cache", "result.json"}
+    assert names(trained_run.folder / "runs") == {"small"}
+    assert names(run) == {
+        "config.yaml",
+        "origin.json",
+        "cost.json",
+        "prepared",
+        "checkpoints",
+        "logs",
+        "metrics.json",
+        "bundle",
+    }
+    assert (run / "prepared").resolve().parent == (trained_run.cache / "prepared").resolve()
+    assert names(run / "prepared") >= {"dataset.json", "items.parquet", "users.parquet", "train", "valid", "test"}
+    assert names(run / "bundle") == {"1"}
+    assert set(json.loads((run / "cost.json").read_text())) == {"prepare", "train", "evaluate"}
+    assert load(run / "config.yaml", ExperimentConfig).config == load(trained_run.config, ExperimentConfig).config
+
+
+def test_checkpoints_hold_the_last_and_the_best_and_no_leftovers(trained_run: Trained) -> None:
+    found = names(trained_run.run / "checkpoints")
+    best = {name for name in found if name.startswith("best-")}
+    assert {name.split(".")[0] for name in found} == {"checkpoint", "ckpt-3", *(name.split(".")[0] for name in best)}
+    assert len(best) == 2, "the index and the data of one set of best weights"
+    assert len(found) == 5
+
+
+def test_the_record(trained_run: Trained) -> None:
+    record = RunRecord.read(trained_run.run / "metrics.json")
+    config = load(trained_run.config, ExperimentConfig).config
+    assert (record.name, record.seed, record.config_digest) == ("small", 1, digest(config))
+    assert set(record.metrics) == {"model", "popularity"}
+    assert set(record.metrics["model"]) == set(record.metrics["popularity"])
+    assert {f"recall@{k}" for k in (5, 10, 20)} <= set(record.metrics["model"])
+    assert record.counts["users_evaluated"] + record.counts["users_without_relevant"] == record.counts["test"]
+    assert record.counts["users"] == 500
+    assert record.counts["items"] == 200
+    assert record.counts["table_bytes"] == 4 * record.counts["table_parameters"], "float32"
+    assert 16 * (190 + 500) < record.counts["table_parameters"] < 16 * (204 + 504) + 8 * 100, "ids 16 wide, the rest 8"
+    assert record.environment.versions["tensorflow"].startswith("2.20")
+
+
+def test_a_model_of_planted_tastes_beats_popularity(trained_run: Trained) -> None:
+    metrics = RunRecord.read(trained_run.run / "metrics.json").metrics
+    for metric in ("recall@10", "ndcg@10", "recall@20"):
+        assert metrics["model"][metric] > 1.7 * metrics["popularity"][metric]
+
+
+def test_the_bundle_loads_and_names_the_run(trained_run: Trained) -> None:
+    bundle = Bundle.load(trained_run.run)
+    assert bundle.folder == trained_run.bundle
+    record = RunRecord.read(trained_run.run / "metrics.json")
+    assert bundle.manifest.metrics == record.metrics["model"]
+    assert (bundle.manifest.config_digest, bundle.manifest.data_digest) == (record.config_digest, record.data_digest)
+    assert bundle.manifest.catalogue_size == 200
+    assert bundle.manifest.index.recall >= 0.5
+    assert bundle.index.size == 200
+
+
+def test_recommendations_are_new_to_the_user(trained_run: Trained, for_programs: Json) -> None:
+    found = for_programs("recommend", trained_run.run, "--user", "7", "-k", "12")
+    items = [item["item"] for item in found["items"]]
+    scores = [item["score"] for item in found["items"]]
+    assert len(set(items)) == 12
+    assert scores == sorted(scores, reverse=True)
+    assert all(item["title"] == f"Item {item['item']}" for item in found["items"])
+    liked = [item["item"] for item in found["liked"]]
+    assert liked
+    assert not set(items) & set(liked)
+    assert found["bundle"] == {"name": "small", "version": 1}
+
+
+def test_a_second_run_trains_nothing_and_says_so(trained_copy: Trained, capsys: pytest.CaptureFixture[str]) -> None:
+    before, record = contents(trained_copy.run / "checkpoints"), RunRecord.read(trained_copy.run / "metrics.json")
+    assert main(["run", "small.yaml"]) == 0
+    out, err = capsys.readouterr()
+    assert "training was finished before; nothing to do" in err
+    assert "epoch" not in err
+    assert contents(trained_copy.run / "checkpoints") == before
+    again = RunRecord.read(trained_copy.run / "metrics.json")
+    assert (again.metrics, again.data_digest) == (record.metrics, record.data_digest)
+    assert again.created > record.created
+    assert "wrote runs/small/bundle/2" in out
+    assert names(trained_copy.run / "bundle") == {"1", "2"}
+
+
+def test_every_step_alone_for_programs(trained_copy: Trained, for_programs: Json) -> None:
+    run = trained_copy.run
+    record = RunRecord.read(run / "metrics.json")
+    prepared = for_programs("prepare", "small.yaml")
+    assert set(prepared) == {"path", "digest", "counts"}
+    assert prepared["digest"] == record.data_digest
+    trained = for_programs("train", "small.yaml")
+    assert (trained["path"], trained["epochs"], len(trained["history"])) == ("runs/small", 3, 3)
+    losses = [epoch["loss"] for epoch in trained["history"]]
+    assert losses == sorted(losses, reverse=True)
+    assert for_programs("evaluate", "small.yaml")["metrics"] == record.metrics
+    assert for_programs("export", "small.yaml") == {"path": "runs/small/bundle/2"}
+    assert Bundle.load(run).folder.name == "2"
+    whole = for_programs("run", "small.yaml")
+    assert (whole["path"], whole["bundle"], whole["metrics"]) == ("runs/small", "runs/small/bundle/3", record.metrics)
+
+
+def test_the_run_directory_is_enough(
+    trained_copy: Trained, for_programs: Json, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the YAML, from another working folder, under another name."""
+    record = RunRecord.read(trained_copy.run / "metrics.json")
+    trained_copy.config.unlink()
+    run = trained_copy.run.rename(tmp_path / "kept")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    assert for_programs("evaluate", run)["metrics"] == record.metrics
+    assert for_programs("export", "../kept") == {"path": "../kept/bundle/2"}
+    assert names(elsewhere) == set(), "nothing is made elsewhere"
+    monkeypatch.chdir(run)
+    assert for_programs("evaluate", ".")["metrics"] == record.metrics
+
+
+def test_cut_offs_and_the_index_may_change_after_the_training(trained_copy: Trained, for_programs: Json) -> None:
+    before = contents(trained_copy.run / "checkpoints")
+    record = RunRecord.read(trained_copy.run / "metrics.json").metrics["model"]
+    found = for_programs("evaluate", trained_copy.run, "--set", "evaluation.ks=[1, 10]")["metrics"]["model"]
+    assert found["recall@10"] == record["recall@10"]
+    assert "recall@1" in found
+    assert "recall@5" not in found
+    path = for_programs("export", trained_copy.run, "--set", "retrieval.index={kind: exact}")["path"]
+    assert Bundle.load(path).manifest.index.kind == "exact"
+    assert contents(trained_copy.run / "checkpoints") == before
