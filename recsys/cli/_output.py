@@ -58,8 +58,13 @@ class Output:
         if not self.json:
             self.console.print(text)
 
-    def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-        """A table of the result, for people. Columns that hold numbers only stand to the right."""
+    def table(
+        self, title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, one_line: bool = False
+    ) -> None:
+        """A table of the result, for people. Columns of numbers stand to the right, fractions with four decimals.
+
+        Long cells are folded, or with `one_line` cut.
+        """
         if self.json:
             return
         from rich import box
@@ -67,14 +72,20 @@ class Output:
         from rich.text import Text
 
         cells = [list(row) for row in rows]
-        table = Table(box=box.SIMPLE_HEAD)
+        table = Table(box=box.SIMPLE_HEAD, show_edge=False)
         for index, column in enumerate(columns):
             numbers = bool(cells) and all(isinstance(row[index], int | float) for row in cells)
-            table.add_column(column, justify="right" if numbers else "left", overflow="fold")
+            table.add_column(
+                column,
+                justify="right" if numbers else "left",
+                no_wrap=one_line,
+                overflow="ellipsis" if one_line else "fold",
+            )
         for row in cells:
-            table.add_row(*(Text(str(cell)) for cell in row))
+            table.add_row(*(Text(f"{cell:.4f}" if isinstance(cell, float) else str(cell)) for cell in row))
         self.console.print(title)  # not the table's own title, which wraps at the table's width
         self.console.print(table, soft_wrap=False)
+        self.console.print()
 
     def note(self, text: str) -> None:
         """A line about the work in progress."""

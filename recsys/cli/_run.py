@@ -60,7 +60,7 @@ def print_record(record: RunRecord, out: Output) -> None:
     names = list(record.metrics)
     model = record.metrics["model"]
     wanted = _shown(list(model))
-    rows = [[metric, *(f"{record.metrics[name][metric]:.4f}" for name in names)] for metric in wanted]
+    rows = [[metric, *(record.metrics[name][metric] for name in names)] for metric in wanted]
     users = record.counts.get("users_evaluated")
     what = f"{users:,} users" if users is not None else f"{record.counts['examples_evaluated']:,} examples"
     out.table(f"Test metrics of {record.name} ({what})", ["metric", *names], rows)

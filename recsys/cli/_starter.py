@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 _ID_DIM = 32
 _DIM = 8
 _TOWER = {"hidden": [64], "output_dim": 32}
+_STEPS = 32
+"""Batches in an epoch, at least, where the log is long enough."""
 
 
 def starter(name: str, source: dict[str, str], inference: Inference) -> str:
@@ -32,6 +34,10 @@ def starter(name: str, source: dict[str, str], inference: Inference) -> str:
         (_about_schema(inference), {"schema": _schema(schema)}),
         ("Tables hold vectors, features name a table; those that name the same one share it.", _embeddings(inference)),
         ("Both towers end in vectors of one width.", {"model": {"kind": "two_tower", "query": _TOWER, "item": _TOWER}}),
+        (
+            "More in a step is faster, fewer learn more from a short log.",
+            {"training": {"batch_size": _batch(inference.events)}},
+        ),
     ]
     return "\n".join(_comment(comment) + dump(section) for comment, section in sections)
 
@@ -74,6 +80,11 @@ def _embeddings(inference: Inference) -> dict[str, Any]:
         features[name] = {"table": table}
         tables.setdefault(table, {"dim": _ID_DIM if schema.column(name) in (schema.user, schema.item) else _DIM})
     return {"embeddings": {"tables": tables, "features": features}}
+
+
+def _batch(events: int) -> int:
+    """A power of two that leaves `_STEPS` batches; from 16 to the default, 4,096."""
+    return 2 ** min(12, max(4, (events // _STEPS).bit_length() - 1))
 
 
 def _comment(text: str) -> str:

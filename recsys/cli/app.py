@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -59,6 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     as_json = "--json" in arguments
+    _hush_tensorflow()
     try:
         code = app(args=arguments, prog_name="recsys", standalone_mode=False)
     except RecsysError as error:
@@ -83,6 +85,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if code == 130:
         typer.echo("interrupted", err=True)
     return code if isinstance(code, int) else 0
+
+
+def _hush_tensorflow() -> None:
+    """Keeps TensorFlow's talk off the terminal: no GPU, retracing, ... (what goes wrong is raised as well).
+
+    Before TensorFlow is loaded, which reads the level then; whoever has set it has their way.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
 def _report(problems: Sequence[Problem], as_json: bool) -> None:

@@ -45,14 +45,14 @@ def doctor(as_json: JsonOption = False) -> None:
     out.note("loading TensorFlow and ScaNN ...")
     findings = examine([sys.executable, "-m", "recsys.cli._probe"])
     failed = any(finding.status == "fail" for finding in findings)
-    out.table("recsys doctor", ["", "about", "found", "cure"], [_row(finding) for finding in findings])
+    out.table("recsys doctor", ["", "about", "found, and what cures it"], [_row(finding) for finding in findings])
     out.result({"sound": not failed, "findings": [asdict(finding) for finding in findings]})
     if failed:
         raise typer.Exit(1)
 
 
-def _row(finding: Finding) -> tuple[str, str, str, str]:
-    return finding.status, finding.about, finding.found, finding.cure
+def _row(finding: Finding) -> tuple[str, str, str]:
+    return finding.status, finding.about, "; ".join(filter(None, (finding.found, finding.cure)))
 
 
 def examine(probe: list[str]) -> list[Finding]:

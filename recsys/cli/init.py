@@ -21,7 +21,7 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Overwrite the YAML.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Infer a schema from data files, and write a starter YAML that runs."""
+    """Write a starter YAML for your data, with an inferred schema."""
     import os
     import re
 

@@ -9,7 +9,10 @@ from recsys.cli._run import RUNS, ExperimentArgument, RunsOption, open_experimen
 def prepare(
     path: ExperimentArgument, overrides: SetOption, runs: RunsOption = RUNS, as_json: JsonOption = False
 ) -> None:
-    """Split, encode and write the data as shards; found in the cache where nothing has changed."""
+    """Split, encode and write the data as shards.
+
+    They are found in the cache where nothing has changed.
+    """
     out = Output(as_json)
     experiment = open_experiment(path, overrides, runs, out)
     prepared = experiment.prepare()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,18 +20,25 @@ USERS, ITEMS = 3, 8
 
 
 def quickstart(runs: RunsOption = RUNS, as_json: JsonOption = False) -> None:
-    """From raw events to recommendations: MovieLens where it can be had, simulated data otherwise."""
+    """The whole way, from raw events to recommendations.
+
+    On MovieLens where it can be had, on simulated users otherwise.
+    """
     from recsys.bundle import Bundle
     from serving import Recommender
 
     out = Output(as_json)
     config = _config(out)
     experiment = open_experiment(config, [], runs, out)
+    out.note("preparing the data ...")
     experiment.prepare()
     print_prepared(experiment, out)
     watch_training(experiment, out)
+    out.note("training ...")
     experiment.train()
+    out.note("evaluating ...")
     record = experiment.evaluate()
+    out.note("exporting ...")
     bundle = experiment.export()
     print_record(record, out)
     users = _show_users(Recommender(Bundle.load(bundle)), experiment, out)
@@ -78,14 +88,17 @@ def _show_users(recommender: Recommender, experiment: Experiment, out: Output) -
         liked = [item.title or item.item for item in recommender.liked(user, ITEMS)]
         found = [item.title or item.item for item in recommender.recommend(Request(user=user, k=ITEMS)).items]
         pairs = list(zip_longest(liked, found, fillvalue=""))
-        out.table(f"User {user}", ["liked lately (newest first)", "recommended"], pairs)
+        out.table(f"User {user}", ["liked lately (newest first)", "recommended"], pairs, one_line=True)
     return users
 
 
 def _next(config: Path, experiment: Experiment, user: str) -> list[tuple[str, str]]:
     table = next(iter(experiment.config.embeddings.tables))
     wider = f"--set name=wider --set embeddings.tables.{table}.dim=96"
+    activate = Path(sys.executable).with_name("activate")
+    hidden = shutil.which("recsys") is None and activate.exists()
     return [
+        *([(f"source {os.path.relpath(activate)}", "puts the command recsys on your PATH")] if hidden else []),
         (f"recsys recommend {experiment.folder} --user {user}", "recommendations on the terminal"),
         (f"recsys serve {experiment.folder}", "the same over HTTP, with a page for trying it at /docs"),
         (f"recsys run {config} {wider}", "change one thing, run again"),

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from recsys.cli._output import JsonOption, Output
 from recsys.errors import ConfigError
+
+if TYPE_CHECKING:
+    from serving.recommender import Item
 
 LIKED = 10
 """How many of the user's latest items stand above the recommendations."""
@@ -26,7 +29,7 @@ def recommend(
     k: Annotated[int, typer.Option("-k", help="How many items.")] = 10,
     as_json: JsonOption = False,
 ) -> None:
-    """Recommend items to a user, beside what they liked lately."""
+    """Recommend items to a user on the terminal."""
     if user is None and features is None:
         raise ConfigError("command line", "neither --user nor --features", "one of them", "such as --user 42")
     raw = None if features is None else _parsed(features)
@@ -40,12 +43,18 @@ def recommend(
     liked = [] if user is None else recommender.liked(user, LIKED)
 
     out = Output(as_json)
+    titled = any(item.title for item in [*liked, *found.items])
+    names = ("rank", "title", "item") if titled else ("rank", "item")
+
+    def name_of(item: Item) -> tuple[str, ...]:
+        return (item.title or "", item.item) if titled else (item.item,)
+
     if liked:
-        out.table(f"User {user} liked lately", ("title", "item"), [(item.title or "", item.item) for item in liked])
+        out.table(f"User {user} liked lately", names[1:], [name_of(item) for item in liked])
     elif user is not None:
         out.text(f"User {user} has no history.")
-    rows = [(rank, i.title or "", i.item, round(i.score, 4)) for rank, i in enumerate(found.items, start=1)]
-    out.table(f"{found.bundle.name} {found.bundle.version} recommends", ("rank", "title", "item", "score"), rows)
+    rows = [(rank, *name_of(item), item.score) for rank, item in enumerate(found.items, start=1)]
+    out.table(f"{found.bundle.name} {found.bundle.version} recommends", (*names, "score"), rows)
     out.result(found.model_dump() | {"liked": [item.model_dump() for item in liked]})
 
 

@@ -15,18 +15,26 @@ from recsys.cli._run import (
 
 
 def run(path: ExperimentArgument, overrides: SetOption, runs: RunsOption = RUNS, as_json: JsonOption = False) -> None:
-    """Prepare, train, evaluate and export; a data set or training that is already done is not done again."""
+    """Prepare, train, evaluate and export.
+
+    Data that are prepared and a training that is finished are not done again.
+    """
     out = Output(as_json)
     experiment = open_experiment(path, overrides, runs, out)
+    out.note("preparing the data ...")
     experiment.prepare()
     print_prepared(experiment, out)
     watch_training(experiment, out)
+    out.note("training ...")
     experiment.train()
+    out.note("evaluating ...")
     record = experiment.evaluate()
     print_record(record, out)
     out.wrote(experiment.folder / "metrics.json")
-    bundle = experiment.export() if experiment.can_export else None
-    if bundle is not None:
+    bundle = None
+    if experiment.can_export:
+        out.note("exporting ...")
+        bundle = experiment.export()
         out.wrote(bundle)
         out.text(f"next: recsys recommend {experiment.folder} --user USER, or recsys serve {experiment.folder}")
     out.result({"path": experiment.folder, "bundle": bundle, "metrics": record.metrics, "counts": record.counts})

@@ -15,7 +15,10 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 opens it to the network.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8500,
 ) -> None:
-    """Serve a bundle: POST /v1/recommend, GET /healthz, and the API's page at /docs."""
+    """Serve a bundle over HTTP, on this machine only by default.
+
+    POST /v1/recommend, GET /healthz, and a page for trying them at /docs.
+    """
     from recsys.bundle import Bundle
     from serving import serve
 

@@ -7,7 +7,10 @@ from recsys.cli._run import RUNS, ExperimentArgument, RunsOption, open_experimen
 
 
 def train(path: ExperimentArgument, overrides: SetOption, runs: RunsOption = RUNS, as_json: JsonOption = False) -> None:
-    """Train the model; the same command goes on after a kill, to the same numbers."""
+    """Train the model, or go on where a kill stopped it.
+
+    A training that was killed ends with the same numbers as one that was not.
+    """
     out = Output(as_json)
     experiment = open_experiment(path, overrides, runs, out)
     experiment.prepare()

@@ -29,6 +29,8 @@ class Inference:
     table_schema: SchemaConfig
     split: Split
     positives: Rule | None
+    events: int
+    """Rows of the event log."""
     notes: tuple[str, ...]
 
 
@@ -82,7 +84,8 @@ class _Inferring:
             title=title,
             features=features,
         )
-        return Inference(schema, _split(clock), positives, tuple(self.notes))
+        events = next(iter(self.events.values())).rows
+        return Inference(schema, _split(clock), positives, events, tuple(self.notes))
 
     def _ids(self, user: str | None, item: str | None) -> tuple[str, str]:
         """The columns that name user and item: given, or the ones whose names say so most surely."""

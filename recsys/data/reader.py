@@ -106,7 +106,7 @@ class Examples:
         self.steps_per_epoch = self._groups.rows // batch_size
         if self.steps_per_epoch == 0:
             raise DataError(
-                f"{prepared.path.name}: {part}",
+                f"{prepared.info.name}: {part}",
                 f"{self._groups.rows} rows",
                 f"at least one batch of {batch_size}",
                 "lower training.batch_size",

@@ -24,7 +24,7 @@ def test_a_user_sees_what_they_liked_and_what_comes_next(tiny_bundle: Path, caps
     ]
     rows = [row.split() for row in recommended.splitlines() if row.strip()]
     assert rows[0] == ["rank", "title", "item", "score"]
-    assert rows[2:] == [["1", "日本", "(1959)", "日本", "29.5"], ["2", "Été", "é", "-2.0"]]
+    assert rows[2:] == [["1", "日本", "(1959)", "日本", "29.5000"], ["2", "Été", "é", "-2.0000"]]
 
 
 def test_json_for_programs_from_a_run_directory(tiny_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
