@@ -296,9 +296,9 @@ def _split(clock: _Clock | None) -> Split:
 
 
 def _free_name(column: str, role: Role, taken: dict[str, Feature]) -> str:
-    """The column's name, made an identifier that neither another feature nor the prepared table has."""
-    name = re.sub(r"\W", "_", column.partition(":")[0]) or "feature"
-    name = f"{role}_{name}" if name in RESERVED[role] | set(taken) or not name.isidentifier() else name
+    """The column's name, made one that a feature may have (ASCII) and neither another nor the prepared table has."""
+    name = re.sub(r"[^A-Za-z0-9_]+", "_", column.partition(":")[0]).strip("_") or "feature"
+    name = f"{role}_{name}" if name in RESERVED[role] | set(taken) or not name[0].isalpha() else name
     while name in taken:
         name += "_"
     return name

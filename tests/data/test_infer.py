@@ -174,10 +174,11 @@ def test_quotes_separators_zip_codes_and_unicode(tmp_path: Path) -> None:
     assert features(found) == {
         "customer_id": ("categorical", "user"),
         "sku": ("categorical", "item"),
-        "стиль": ("categorical", "item"),
+        "feature": ("categorical", "item"),  # стиль: TensorFlow takes ASCII names only
         "colours": ("multi_valued", "item"),
         "zip": ("categorical", "user"),
     }
+    assert found.table_schema.column("feature") == "стиль"
     assert found.table_schema.features["colours"].separator == ", "  # type: ignore[union-attr]
     assert found.positives is not None
     assert (found.positives.column, found.positives.at_least) == ("purchased", 1.0)
