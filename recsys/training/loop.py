@@ -51,7 +51,7 @@ def fit(
     checkpoints.sweep(*_best_names(resumable))
     model.stop_training = position.finished
     listeners = keras.callbacks.CallbackList(
-        list(callbacks), model=model, epochs=config.epochs, steps=examples.steps_per_epoch, verbose=0
+        [*callbacks, _History(position)], model=model, epochs=config.epochs, steps=examples.steps_per_epoch, verbose=0
     )
     run_steps = _steps(model, strategy)
     listeners.on_train_begin()
@@ -59,7 +59,6 @@ def fit(
         while position.epoch < config.epochs and not model.stop_training:
             logs = _epoch(model, examples, config, checkpoints, strategy, listeners, run_steps)
             listeners.on_epoch_end(position.epoch, logs)
-            position.history.append({name: float(value) for name, value in logs.items()})
             position.epoch, position.step = position.epoch + 1, 0
             position.finished = bool(model.stop_training) or position.epoch == config.epochs
             _save(checkpoints, resumable)
@@ -67,6 +66,17 @@ def fit(
     finally:
         listeners.on_train_end()
     return position
+
+
+class _History(keras.callbacks.Callback):
+    """Stands last, to record what the others add to the logs: Keras hands all callbacks one copy."""
+
+    def __init__(self, position: Position) -> None:
+        super().__init__()
+        self._position = position
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        self._position.history.append({name: float(value) for name, value in (logs or {}).items()})
 
 
 def _epoch(
