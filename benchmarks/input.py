@@ -143,16 +143,21 @@ def cases(folder: Path) -> dict[str, Callable[[int], int]]:
     return found
 
 
-def measure(runs: dict[str, Callable[[int], int]], passes: int) -> dict[str, list[float]]:
-    """Rows a second of each pass, after one pass to warm up."""
+def measure(runs: dict[str, Callable[[int], int]], passes: int) -> tuple[dict[str, list[float]], dict[str, float]]:
+    """Rows a second of each pass after one to warm up, and the least CPU seconds (all threads) for a million rows.
+
+    The latter hardly depends on what else runs on the machine.
+    """
     speeds: dict[str, list[float]] = {name: [] for name in runs}
+    work = dict.fromkeys(runs, float("inf"))
     for number in range(passes + 1):
         for name, run in runs.items():
-            start = time.perf_counter()
+            start, cpu = time.perf_counter(), time.process_time()
             rows = run(number)
             if number:
                 speeds[name].append(rows / (time.perf_counter() - start))
-    return speeds
+                work[name] = min(work[name], (time.process_time() - cpu) / rows * 1e6)
+    return speeds, work
 
 
 def load_per_core() -> float:
@@ -180,10 +185,10 @@ def main() -> None:
         folder = write_prepared(Path(temporary) / "prepared", options.rows)
         runs = {name: run for name, run in cases(folder).items() if options.only in name}
         load = wait_for_quiet(options.wait)
-        speeds = measure(runs, options.passes)
+        speeds, work = measure(runs, options.passes)
     median = {name: statistics.median(values) for name, values in speeds.items()}
     for name, value in median.items():
-        print(f"{name:<32} {value / 1e6:6.2f} M rows/s  (best {max(speeds[name]) / 1e6:.2f})")
+        print(f"{name:<32} {value / 1e6:6.2f} M rows/s  (best {max(speeds[name]) / 1e6:.2f}, {work[name]:.2f} CPU s/M)")
     if options.only:
         return
     verdict = {order: median[f"{order}, 4096"] >= target for order, target in TARGETS.items()}
@@ -205,6 +210,7 @@ def main() -> None:
         "targets_held": verdict if load <= QUIET else None,
         "rows_per_second": {name: round(value) for name, value in median.items()},
         "best_rows_per_second": {name: round(max(values)) for name, values in speeds.items()},
+        "cpu_seconds_per_million_rows": {name: round(value, 3) for name, value in work.items()},
         "ratio_to_scan": {name: round(value / median["pyarrow scan"], 3) for name, value in median.items()},
     }
     write_text(options.out, json.dumps(record, indent=2) + "\n")
