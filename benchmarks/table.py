@@ -1,0 +1,109 @@
+"""The README's tables of figures, made from the records in benchmarks/results.
+
+python benchmarks/table.py             prints them
+python benchmarks/table.py --write     puts them between the marks in README.md
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from recsys.evaluation.record import RunRecord
+from recsys.files import write_text
+
+RESULTS = Path(__file__).parent / "results"
+README = Path(__file__).parents[1] / "README.md"
+MARKS = "<!-- figures: python benchmarks/table.py --write -->\n", "<!-- /figures -->\n"
+RANKING = ("ndcg@10", "recall@10", "recall@100", "coverage@10")
+
+
+def tables(results: Path = RESULTS) -> str:
+    """Every table for which there are records, as Markdown."""
+    made = (_quality(results), _preparation(results / "prepare.json"), _input(results / "input.json"))
+    return "\n".join(table for table in made if table)
+
+
+def marked(readme: str) -> tuple[str, str, str]:
+    """The README before, between and after the marks."""
+    before, _, rest = readme.partition(MARKS[0])
+    between, _, after = rest.partition(MARKS[1])
+    return before, between, after
+
+
+def _quality(results: Path) -> str:
+    """Test metrics over the seeds of a config: NAME-seed*.json."""
+    runs: dict[str, list[RunRecord]] = defaultdict(list)
+    for path in sorted(results.glob("*-seed*.json")):
+        record = RunRecord.read(path)
+        runs[record.name].append(record)
+    rows = []
+    for name, records in sorted(runs.items()):
+        seeds = ", ".join(str(seed) for seed in sorted(record.seed for record in records))
+        for who in records[0].metrics:
+            found = {metric: [record.metrics[who].get(metric) for record in records] for metric in RANKING}
+            rows.append([f"`configs/{name}.yaml`", seeds, who, *(_mean(values) for values in found.values())])
+    return _markdown(["config", "seeds", "", *RANKING], rows)
+
+
+def _mean(values: Sequence[float | None]) -> str:
+    present = [value for value in values if value is not None]
+    if not present:
+        return ""
+    mean = f"{statistics.fmean(present):.4f}"
+    return mean if len(set(present)) == 1 else f"{mean} ± {statistics.stdev(present):.4f}"
+
+
+def _preparation(path: Path) -> str:
+    if not path.exists():
+        return ""
+    rows = [
+        [
+            f"prepare {run['name']}",
+            f"{run['counts']['events']:,}",
+            run["engine"],
+            f"{run['seconds']:.0f}",
+            f"{run['peak_gib']:.2f}",
+            f"{run['load_at_end']:.1f} on {run['cores']} cores",
+        ]
+        for run in json.loads(path.read_text())
+    ]
+    return _markdown(["", "events", "engine", "seconds", "peak GiB", "load average at the end"], rows)
+
+
+def _input(path: Path) -> str:
+    if not path.exists():
+        return ""
+    record: dict[str, Any] = json.loads(path.read_text())
+    rows = [
+        [name, f"{speed / 1e6:.2f}", f"{record['ratio_to_scan'][name]:.2f}"]
+        for name, speed in record["rows_per_second"].items()
+    ]
+    columns = f"read {record['context_features']} columns: order, batch"
+    load = f"load per core before: {record['load_per_core_before']}"
+    return _markdown([columns, "M rows/s (median)", f"relative to the bare scan ({load})"], rows)
+
+
+def _markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [" | ".join(cells) for cells in rows]
+    if not lines:
+        return ""
+    header = [" | ".join(columns), " | ".join(["---"] * len(columns))]
+    return "".join(f"| {line} |\n" for line in [*header, *lines])
+
+
+def main() -> None:
+    if "--write" not in sys.argv[1:]:
+        print(tables(), end="")
+        return
+    before, _, after = marked(README.read_text(encoding="utf-8"))
+    write_text(README, before + MARKS[0] + tables() + MARKS[1] + after)
+
+
+if __name__ == "__main__":
+    main()
