@@ -86,3 +86,10 @@ def test_links_lead_somewhere() -> None:
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", README) if "://" not in link]
     assert links
     assert not [link for link in links if not (ROOT / link).exists()]
+
+
+def test_the_architecture_names_modules_that_exist() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    paths = set(re.findall(r"`((?:\w+/)+\w+\.py)`", text))
+    assert len(paths) > 10
+    assert not [path for path in paths if not any((root / path).is_file() for root in (ROOT / "recsys", ROOT))]
