@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from recsys._compat import tf
-from recsys.export.signatures import Batch, TowerModule
+from recsys.export.signatures import Batch, TowerModule, save_served
 from recsys.retrieval import ExactIndex, InGraphIndex, ScannIndex
 
 
@@ -46,4 +46,4 @@ class RetrieverModule(tf.Module):
 
     def save(self, path: Path) -> None:
         """Writes the SavedModel."""
-        tf.saved_model.save(self, str(path), signatures={"serving_default": self.serve})
+        save_served(self.serve, self.tower.encoder, path)

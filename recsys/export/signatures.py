@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 
@@ -96,8 +97,19 @@ class TowerModule(tf.Module):
         return self.tower(self.encoder.encode(raw), training=False)
 
     def save(self, path: Path) -> None:
-        """Writes the SavedModel, without Keras metadata."""
-        tf.saved_model.save(self, str(path), signatures={"serving_default": self.serve})
+        """Writes the SavedModel."""
+        save_served(self.serve, self.encoder, path)
+
+
+def save_served(serve: Any, encoder: Encoder, path: Path) -> None:
+    """Writes a SavedModel with the concrete function `serve` as its signature, the vocabularies and the variables it
+    reads.
+
+    Nothing else: a tower's layers hold all tables of the model, those that only the other tower reads included.
+    """
+    module = tf.Module()
+    module.serve, module.encoder, module.read = serve, encoder, list(serve.variables)
+    tf.saved_model.save(module, str(path), signatures={"serving_default": serve})
 
 
 def _vocabulary(path: Path, oov_rows: int) -> tf.lookup.StaticHashTable:

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from recsys._compat import tf
 from recsys.bundle import Bundle
 from recsys.data.prepared import Prepared
 from recsys.errors import ExportError
@@ -139,3 +140,17 @@ def test_an_error_while_writing_leaves_the_older_bundle_alone(
         export(exported, RetrievalConfig(), bundles)
     assert [path.name for path in bundles.iterdir()] == ["1"]
     Bundle.load(bundles)
+
+
+def test_a_tower_holds_what_it_reads_and_no_more(exported: Exported) -> None:
+    """Weights that only the other tower reads (its tables, its layers) would double a bundle."""
+    query, item = (
+        {tuple(weight.shape) for weight in tower.trainable_variables if "mlp" in weight.name}
+        for tower in (exported.model.query_tower, exported.model.item_tower)
+    )
+    for folder, own, other in (("query_tower", query, item - query), ("item_tower", item, query - item)):
+        listed = tf.train.list_variables(str(exported.bundle / folder / "variables" / "variables"))
+        shapes = {tuple(shape) for _, shape in listed}
+        assert own <= shapes
+        assert other
+        assert not other & shapes
