@@ -51,7 +51,7 @@ def print_prepared(experiment: Experiment, out: Output) -> None:
     out.note(
         f"data: {counts.users:,} users, {counts.items:,} items; {counts.train:,} training, {counts.valid:,} validation "
         f"and {counts.test:,} test examples"
-        + (f"; {counts.dropped:,} events dropped by rule" if counts.dropped else "")
+        + (f"; {counts.dropped:,} events left out, neither positive nor negative" if counts.dropped else "")
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -53,6 +54,10 @@ app.add_typer(data.app, name="data")
 app.command()(doctor.doctor)
 
 
+_SURROUNDINGS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
+"""What the machine refuses: rights and room. Any other error of the operating system is a bug."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit code.
 
@@ -79,6 +84,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if os.environ.get("RECSYS_DEBUG") == "1":
             raise
+        if isinstance(error, OSError) and error.errno in _SURROUNDINGS:
+            place, cure = str(error.filename or "files"), "choose another folder, or make room and rights"
+            _report([Problem(place, str(error.strerror), cure=cure)], as_json)
+            return 1
         found = f"{type(error).__name__}: {error}"
         _report([Problem("internal error", found, cure="please report; RECSYS_DEBUG=1 shows the trace")], as_json)
         return 70

@@ -203,7 +203,7 @@ def spark() -> Finding:
     """PySpark, and the Java that it needs."""
     if find_spec("pyspark") is None:
         return Finding(
-            "Spark", "ok", "not installed; DuckDB prepares the data", "for Spark: pip install 'recsys[spark]'"
+            "Spark", "ok", "not installed; DuckDB prepares the data", "for Spark: make environment EXTRAS=spark"
         )
     home = os.environ.get("JAVA_HOME")
     java = shutil.which("java", path=str(Path(home) / "bin") if home else None)
