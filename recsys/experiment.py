@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -12,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from pydantic import ConfigDict, Field, NonNegativeInt, ValidationError, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, NonNegativeInt, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from recsys.config.base import Config
@@ -20,7 +21,7 @@ from recsys.config.dialect import dump
 from recsys.config.digest import digest
 from recsys.config.load import load
 from recsys.data.config import DataConfig, LeaveLastOut, TemporalSplit
-from recsys.embeddings.config import EmbeddingsConfig, reads_table
+from recsys.embeddings.config import EmbeddingsConfig
 from recsys.errors import ConfigError, ExportError, TrainingError
 from recsys.evaluation.config import EvaluationConfig
 from recsys.export.config import RetrievalConfig
@@ -42,6 +43,15 @@ Misfit = tuple[tuple[str, ...], str]
 """A key of the config, and why it does not fit the rest."""
 
 
+_FOLDER_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+
+
+def _folder_name(text: str) -> str:
+    if not re.fullmatch(_FOLDER_NAME, text):
+        raise ValueError(f"{text!r} names no folder; begin with a letter or digit, go on with those and . _ -")
+    return text
+
+
 class Origin(Config):
     """`origin.json` of a run directory: whose run it is."""
 
@@ -56,7 +66,7 @@ class ExperimentConfig(Config):
 
     model_config = ConfigDict(serialize_by_alias=True)
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    name: Annotated[str, AfterValidator(_folder_name), Field(json_schema_extra={"pattern": _FOLDER_NAME})]
     """Names the run's folder."""
     seed: NonNegativeInt = 0
     """Of initial weights, shuffling and dropout. (The split has its own, `data.seed`.)"""
@@ -100,14 +110,14 @@ class ExperimentConfig(Config):
         found: list[Misfit] = []
         if self.data.negatives is not None:
             found.append((negatives, "a two_tower model trains on positives alone; remove it"))
-        widths = {}
+        widths, sound = {}, not self.embeddings.problems(self.table_schema)
         for name, tower, features in (
             ("query", model.query, self.table_schema.of_role("user", "context")),
             ("item", model.item, self.table_schema.of_role("item")),
         ):
             if not features:
                 found.append((("schema", "features"), f"the {name} tower has no feature; add one"))
-            elif all(feature in self.embeddings.features or not reads_table(f) for feature, f in features.items()):
+            elif sound:
                 embedded = sum(self.embeddings.width(feature, f) for feature, f in features.items())
                 widths[name] = tower.width(embedded)
         if len(set(widths.values())) > 1:
@@ -161,6 +171,8 @@ class Experiment:
             ConfigError: with a problem for each mistake in the file; or a folder that is no run directory.
         """
         path = Path(path)
+        if runs.exists() and not runs.is_dir():
+            raise ConfigError(str(runs), "is a file", "a folder for run directories", "name another one by --runs")
         if not path.is_dir():
             return cls(load(path, ExperimentConfig, overrides).config, path.parent, runs)
         origin = _read_origin(path)
@@ -221,6 +233,7 @@ class Experiment:
             counts={**info.counts.model_dump(), **result.counts, **self.model.sizes()},
             cost=Cost(seconds=self._seconds(), peak_memory_mib=peak_memory_mib()),
         )
+        self._claim()
         record.write(self.folder / "metrics.json")
         return record
 
@@ -241,7 +254,7 @@ class Experiment:
                 "model.kind", self.config.model.kind, "two_tower", "rankers are evaluated, not yet exported"
             )
         path = self.folder / "metrics.json"
-        return export_two_tower(
+        folder = export_two_tower(
             self.model,
             self.prepared,
             self.config.retrieval,
@@ -250,6 +263,8 @@ class Experiment:
             config_digest=self.digest,
             metrics=RunRecord.read(path).metrics["model"] if path.exists() else {},
         )
+        self._claim()
+        return folder
 
     def run(self) -> Path | None:
         """Prepares, trains, evaluates and exports; returns the bundle's folder (None for a ranker)."""
@@ -330,7 +345,6 @@ class Experiment:
         if not self._is_trained:
             raise TrainingError(str(self.folder), "no trained model", "a checkpoint", "train it first: recsys train")
         self._check_owner()
-        self._claim()
         position = self._checkpoints.position
         if not position.finished:
             self._checkpoints.restore()

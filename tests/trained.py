@@ -117,9 +117,9 @@ def trained_run(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
 @pytest.fixture
 def trained_copy(trained_run: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Trained:
-    """A copy of the shared run, to be changed at will, in the working folder. It finds its data in the shared cache."""
+    """A copy of the shared run and its cache, to be changed at will; its folder is the working folder."""
     folder = tmp_path / "copy"
-    shutil.copytree(trained_run.folder, folder, symlinks=True, ignore=shutil.ignore_patterns("cache"))
+    shutil.copytree(trained_run.folder, folder, symlinks=True)
     monkeypatch.chdir(folder)
-    monkeypatch.setenv("RECSYS_CACHE", str(trained_run.cache))
-    return replace(trained_run, folder=folder)
+    monkeypatch.setenv("RECSYS_CACHE", str(folder / "cache"))
+    return replace(trained_run, folder=folder, cache=folder / "cache")

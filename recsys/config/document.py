@@ -110,7 +110,8 @@ class _Reader:
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             place = start if mark is None else start.at(mark.line + 1)
-            raise _syntax_error(place, error.problem or error.context or str(error)) from error
+            line = "" if mark is None else text.splitlines()[mark.line : mark.line + 1]
+            raise _syntax_error(place, error.problem or error.context or str(error), "".join(line)) from error
         except yaml.YAMLError as error:
             raise _syntax_error(start, str(error).splitlines()[0]) from error
         return Node(None, start) if node is None else self._node(node, start, ())
@@ -231,6 +232,8 @@ def _no_way(place: Place, node: Node, parent: str, key: str) -> Problem:
     return Problem(str(place), f"`{parent}` is {node.value!r} ({node.place}) and has no keys", "a key under a mapping")
 
 
-def _syntax_error(place: Place, problem: str) -> ConfigError:
+def _syntax_error(place: Place, problem: str, line: str = "") -> ConfigError:
     cure = "indent with spaces" if r"'\t'" in problem else "look at this line and the one before"
+    if re.search(r"[{\[].*\$\{", line):
+        cure = 'inside { } and [ ] write "${VAR}" in quotes'
     return ConfigError(str(place), f"not YAML: {problem}", cure=cure)

@@ -48,11 +48,14 @@ def export_two_tower(
         metrics: test metrics, for the manifest.
 
     Raises:
-        ExportError: the index does not keep the recall that the YAML promises.
+        ExportError: the index does not keep the recall that the YAML promises, or does not fit the catalogue.
         DataError: a vector is not finite.
     """
     vectors = model.item_vectors(prepared.item_features)
-    index = build_index(vectors, config.index)
+    try:
+        index = build_index(vectors, config.index)
+    except ValueError as error:
+        raise ExportError("retrieval.index", str(error)) from error
     facts = measure(index, model, prepared, config)
     schema = prepared.info.table_schema
     with BundleWriter(bundles) as writer:

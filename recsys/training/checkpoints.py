@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -78,15 +80,8 @@ class Checkpoints:
         latest = tf.train.latest_checkpoint(str(self._source))
         if latest is None:
             return False
-        try:
+        with _readable(latest):
             self._checkpoint.restore(latest).assert_existing_objects_matched()
-        except (AssertionError, ValueError, tf.errors.OpError) as error:
-            raise TrainingError(
-                latest,
-                f"cannot be restored ({str(error).splitlines()[0]})",
-                "a checkpoint of this very configuration",
-                "delete the run directory, or choose another `name`",
-            ) from error
         return True
 
     def save(self) -> None:
@@ -98,8 +93,14 @@ class Checkpoints:
         tf.train.Checkpoint(model=self._model).write(str(self._directory / name))
 
     def restore_best(self, name: str) -> None:
-        """Loads the weights that `save_best` wrote."""
-        tf.train.Checkpoint(model=self._model).read(str(self._source / name)).assert_existing_objects_matched()
+        """Loads the weights that `save_best` wrote.
+
+        Raises:
+            TrainingError: they cannot be read.
+        """
+        path = str(self._source / name)
+        with _readable(path):
+            tf.train.Checkpoint(model=self._model).read(path).assert_existing_objects_matched()
 
     def sweep(self, *keep: str) -> None:
         """Removes what is neither the latest checkpoint nor one of the names to keep."""
@@ -110,3 +111,17 @@ class Checkpoints:
         for path in self._directory.iterdir():
             if path.name.split(".")[0] not in kept:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+@contextmanager
+def _readable(path: str) -> Iterator[None]:
+    """TensorFlow's many ways of saying that a checkpoint is damaged, or is another model's, become one."""
+    try:
+        yield
+    except (AssertionError, ValueError, IndexError, RuntimeError, tf.errors.OpError) as error:
+        raise TrainingError(
+            path,
+            f"cannot be restored ({str(error).splitlines()[0]})",
+            "a checkpoint of this very configuration",
+            "delete the run directory, or choose another `name`",
+        ) from error

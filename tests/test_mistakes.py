@@ -1,0 +1,378 @@
+"""Ways to break a YAML, a data file, a run directory, a bundle or a command line, each tried on the command line.
+
+Every mistake exits with its code and one line per problem, which names the place and the cure; no trace, and nothing
+half-written is left in the working folder, the runs, the cache or the folder for temporary files.
+"""
+
+from __future__ import annotations
+
+import errno
+import shlex
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from recsys.cli import main
+
+CONFIG = """\
+name: shop
+data:
+  source: {kind: files, events: log.csv, items: items.csv}
+  split: {kind: leave_last_out}
+schema:
+  user: user
+  item: item
+  timestamp: time
+  features:
+    item_id: {kind: categorical, role: item, column: item}
+    colour: {kind: categorical, role: item}
+    price: {kind: numeric, role: item}
+    user_id: {kind: categorical, role: user, column: user}
+    seen: {kind: sequence, of: item_id}
+embeddings:
+  tables:
+    item: {dim: 8}
+    user: {dim: 8}
+    colour: {dim: 4}
+  features:
+    item_id: {table: item}
+    seen: {table: item}
+    user_id: {table: user}
+    colour: {table: colour}
+model:
+  kind: two_tower
+  query: {output_dim: 8}
+  item: {output_dim: 8}
+training: {batch_size: 8, epochs: 1}
+evaluation: {ks: [5, 10]}
+"""
+ITEMS = "item,colour,price\n" + "".join(f"i{n},c{n % 3},{n}.5\n" for n in range(12))
+LOG = "user,item,time,rating\n" + "".join(
+    f"u{u},i{(5 * u + 7 * n) % 12},{100 * n + u},{1 + (u + n) % 5}\n" for u in range(8) for n in range(6)
+)
+
+Break = Callable[[Path], object]
+
+
+def edit(old: str, new: str, name: str = "c.yaml", count: int = 1) -> Break:
+    """Replaces text in a file."""
+
+    def act(folder: Path) -> None:
+        text = (folder / name).read_text()
+        assert text.count(old) >= 1, f"{old!r} is not in {name}"
+        (folder / name).write_text(text.replace(old, new, count))
+
+    return act
+
+
+def write(name: str, content: str | bytes) -> Break:
+    data = content.encode() if isinstance(content, str) else content
+    return lambda folder: (folder / name).write_bytes(data)
+
+
+def parquet(**columns: object) -> Break:
+    """The log as Parquet with these columns in place of its own."""
+
+    def act(folder: Path) -> None:
+        rows = [line.split(",") for line in LOG.splitlines()[1:]]
+        users, items, times, ratings = zip(*rows, strict=True)
+        own = {"user": users, "item": items, "time": list(map(int, times)), "rating": list(map(float, ratings))}
+        pq.write_table(pa.table(own | columns), folder / "log.parquet")
+        edit("log.csv", "log.parquet")(folder)
+
+    return act
+
+
+def truncated(name: str, keep: int = 40) -> Break:
+    return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:keep])
+
+
+def flipped(name: str) -> Break:
+    """One bit of the last byte is another."""
+
+    def act(folder: Path) -> None:
+        content = bytearray((folder / name).read_bytes())
+        content[-1] ^= 1
+        (folder / name).write_bytes(content)
+
+    return act
+
+
+def all_of(*breaks: Break) -> Break:
+    return lambda folder: [each(folder) for each in breaks]
+
+
+def nothing(folder: Path) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Mistake:
+    command: str
+    lines: tuple[tuple[str, ...], ...]
+    """One for each line printed: how it begins (the place), and what else it says (what is wrong, the cure)."""
+    broken: Break = nothing
+    at: Literal["shop", "trained"] = "shop"
+    """In a folder with a YAML and data, or in one with a finished run of `tests.trained`."""
+    code: int = 1
+    leaves: tuple[str, ...] = ()
+    """Folders in which whole results of earlier steps stay."""
+
+
+def check(id: str, broken: Break, *lines: tuple[str, ...], more: str = "") -> object:
+    return pytest.param(Mistake(f"config check c.yaml {more}", lines, broken), id=id)
+
+
+def data(id: str, broken: Break, *lines: tuple[str, ...], more: str = "") -> object:
+    return pytest.param(Mistake(f"prepare c.yaml {more}", lines, broken), id=id)
+
+
+def trained(id: str, command: str, *lines: tuple[str, ...], broken: Break = nothing) -> object:
+    return pytest.param(Mistake(command, lines, broken, at="trained"), id=id)
+
+
+def line(id: str, command: str, *lines: tuple[str, ...], broken: Break = nothing, code: int = 1) -> object:
+    return pytest.param(Mistake(command, lines, broken, code=code), id=id)
+
+
+def later(id: str, command: str, *lines: tuple[str, ...], broken: Break = nothing) -> object:
+    return pytest.param(Mistake(command, lines, broken, leaves=("cache/prepared/", "runs/shop")), id=id)
+
+
+NO_TIME = edit("  timestamp: time\n", "")
+NO_HISTORY = all_of(edit("    seen: {kind: sequence, of: item_id}\n", ""), edit("    seen: {table: item}\n", ""))
+BUNDLE = "runs/small/bundle/1"
+RECOMMEND = "recommend runs/small --user 7"
+
+MISTAKES = [
+    # The YAML.
+    check("unknown key", edit("colour}", "colour, poling: sum}"),
+          ("c.yaml:24: embeddings.features.colour.poling: ", "unknown key", "did you mean `pooling`?")),
+    check("unknown section", edit("training:", "trainig:"), ("c.yaml:29: trainig: ", "did you mean `training`?")),
+    check("wrong type", edit("dim: 4", "dim: four"),
+          ("c.yaml:19: embeddings.tables.colour.dim: ", '"four"', "expected an integer")),
+    check("wrong kind", edit("kind: two_tower", "kind: twotower"),
+          ("c.yaml:26: model.kind: ", "'twotower'", "did you mean `two_tower`?")),
+    check("missing section", edit(CONFIG[CONFIG.index("model:") : CONFIG.index("training:")], ""),
+          ("c.yaml:1: model: ", "the key is missing", "add `model: ...`")),
+    check("empty file", write("c.yaml", ""),
+          *((f"c.yaml:1: {key}: ", "missing", "add") for key in ("name", "data", "schema", "embeddings", "model"))),
+    check("duplicate key", edit("training:", "name: again\ntraining:"),
+          ("c.yaml:29: name: ", "stands twice", "c.yaml:1", "remove one")),
+    check("tab", edit("  query", "\tquery"), ("c.yaml:27: not YAML", "indent with spaces")),
+    check("open bracket", edit("[5, 10]", "[5, 10"), ("c.yaml:30: not YAML", "look at this line")),
+    check("not UTF-8", write("c.yaml", b"name: caf\xe9\n"), ("c.yaml: byte 9 is not UTF-8", "in UTF-8")),
+    check("two errors at once", all_of(edit("dim: 4", "dim: -4"), edit("epochs: 1", "epoch: 1")),
+          ("c.yaml:19: embeddings.tables.colour.dim: ", "-4", "greater than 0"),
+          ("c.yaml:29: training.epoch: ", "did you mean `epochs`?")),
+    check("--set without a value", nothing, ("--set training.epochs: ", "--set dotted.key=value"),
+          more="--set training.epochs"),
+    check("--set of an unknown key", nothing, ("--set training.epoch: ", "did you mean `epochs`?"),
+          more="--set training.epoch=3"),
+    check("--set of a wrong type", nothing, ("--set training.epochs: ", '"many"', "expected an integer"),
+          more="--set training.epochs=many"),
+    check("include cycle",
+          all_of(edit("name: shop", "include: d.yaml\nname: shop"), write("d.yaml", "include: c.yaml")),
+          ("d.yaml:1: include: ", "c.yaml leads back", "break the circle")),
+    check("include of nothing", edit("name: shop", "include: d.yaml\nname: shop"),
+          ("c.yaml:1: include: ", "no file d.yaml", "relative to the one that includes it")),
+    check("variable that is not set", edit("name: shop", "name: ${RECSYS_NO_SUCH}"),
+          ("c.yaml:1: the environment variable RECSYS_NO_SUCH is not set", "export", "${RECSYS_NO_SUCH:-default}")),
+    check("variable inside braces", edit("log.csv", "${RECSYS_NO_SUCH}"),
+          ("c.yaml:3: not YAML", 'write "${VAR}" in quotes')),
+    check("feature without a table", edit("    colour: {table: colour}\n", ""),
+          ("c.yaml:19: embeddings.tables.colour: ", "no feature reads this table", "remove it"),
+          ("c.yaml:20: embeddings.features: ", "'colour' (categorical) has no entry", "name the table")),
+    check("table that is not there", edit("colour: {table: colour}", "colour: {table: color}"),
+          ("c.yaml:19: embeddings.tables.colour: ", "no feature reads this table"),
+          ("c.yaml:24: embeddings.features.colour.table: ", "no table 'color'", "the tables are item, user, colour")),
+    check("table that nothing reads", edit("colour: {table: colour}", "colour: {table: item}"),
+          ("c.yaml:19: embeddings.tables.colour: ", "no feature reads this table", "remove it")),
+    check("history of a user feature", edit("of: item_id", "of: user_id"),
+          ("c.yaml:5: schema: sequence 'seen'", "'user_id'", "no categorical item feature")),
+    check("history without time", NO_TIME, ("c.yaml:5: schema: sequence 'seen' needs `timestamp`",)),
+    check("split by time without time", all_of(NO_TIME, NO_HISTORY),
+          ("c.yaml:4: data.split.kind: ", "needs schema.timestamp", "or use random")),
+    check("ranker without negatives", nothing, ("c.yaml:2: data.negatives: ", "a ranker learns from negatives too"),
+          more="--set 'model={kind: ranker}'"),
+    check("two_tower with negatives", nothing, ("--set data.negatives: ", "positives alone", "remove it"),
+          more="--set 'data.negatives={column: rating, at_most: 2}'"),
+    check("towers of different widths", edit("item: {output_dim: 8}", "item: {output_dim: 32}"),
+          ("c.yaml:25: model: ", "query tower ends in 8", "item tower in 32", "output_dim to one width")),
+    check("monitor that is not measured", edit("[5, 10]", "[5, 10], monitor: ndcg@20"),
+          ("c.yaml:30: evaluation: ", "'ndcg@20'", "it can be", "ndcg@10")),
+    check("name with a slash", edit("name: shop", "name: a/b"), ("c.yaml:1: name: ", "'a/b'", "letter or digit")),
+    check("negative seed", nothing, ("--set seed: ", "-1", "greater than or equal to 0"), more="--set seed=-1"),
+    check("world too small for its events", nothing, ("--set data.source: ", "100 events", "ask for fewer"),
+          more="--set 'data.source={kind: simulated, users: 2, items: 2, events: 100}'"),
+    # The data.
+    data("missing file", edit("log.csv", "lag.csv"),
+         ("data.source.events: ", "no file", "lag.csv", "correct the path")),
+    data("empty log", write("log.csv", ""), ("log.csv: not readable as CSV", "header line", "mend")),
+    data("header alone", write("log.csv", "user,item,time,rating\n"),
+         ("log.csv: no rows", "at least one row", "check")),
+    data("missing column", edit("user,item,time", "usr,item,time", "log.csv"),
+         ("log.csv: column 'user': ", "not there", "did you mean 'usr'?")),
+    data("null users", edit("u3,", ",", "log.csv", 2), ("log.csv: column 'user': ", "2 rows", "drop these rows")),
+    data("NaN labels", parquet(rating=[float("nan")] * 3 + [3.0] * 45),
+         ("log.parquet: column 'rating': ", "3 rows hold no value", "drop these rows"),
+         more="--set 'data.positives={column: rating, at_least: 3}'"),
+    data("floats as categories", parquet(user=[float(n % 8) for n in range(48)]),
+         ("log.parquet: column 'user': ", "floating-point", "cast the column")),
+    data("item twice", edit("i1,", "i0,", "items.csv"),
+         ("items.csv: column 'item': ", "1 id stands in more than one row (such as 'i0')", "keep one row of each")),
+    data("no positives", nothing, ("log.csv: no event is positive", "change data.positives"),
+         more="--set 'data.positives={column: rating, at_least: 6}'"),
+    data("positive and negative", nothing,
+         ("log.csv: column 'rating': ", "both positive and negative", "exclude each other"),
+         more="--set 'model={kind: ranker}' --set 'data.positives={column: rating, at_least: 3}' "
+              "--set 'data.negatives={column: rating, at_most: 3}'"),
+    data("text for numbers", edit("3.5", "cheap", "items.csv"),
+         ("items.csv: column 'price': ", "1 row holds text", "write numbers")),
+    data("Latin-1", write("log.csv", LOG.replace("u1,", "\xe91,").encode("latin-1")),
+         ("log.csv: not readable as CSV", "UTF8", "expected UTF-8", "convert")),
+    data("truncated Parquet", all_of(parquet(), truncated("log.parquet", 200)),
+         ("log.parquet: not readable as Parquet", "write the file again")),
+    data("unknown public data set", nothing,
+         ("public data set: none is named 'movielens-1b'", "did you mean 'movielens-1m'?"),
+         more="--set 'data.source={kind: public, name: movielens-1b}'"),
+    # What shows when the work has begun.
+    later("batch larger than the data", "train c.yaml --set training.batch_size=999",
+          ("shop: train: 32 rows", "999", "lower training.batch_size")),
+    later("cluster without TF_CONFIG", "train c.yaml --set training.strategy=multi_worker",
+          ("training.strategy: ", "multi_worker without", "set TF_CONFIG")),
+    later("diverging", "train c.yaml --set embeddings.optimizer.kind=lazy_adam "
+          "--set embeddings.optimizer.learning_rate=1e38 --set training.epochs=5",
+          ("training step ", "the loss is nan", "lower the learning rates")),
+    trained("promise that is not kept", "export runs/small --set 'retrieval.index={kind: scann, leaves: 40, "
+            "leaves_to_search: 1, reorder: 10, recall_at: 10, min_recall: 1.0}'",
+            ("retrieval.index.min_recall: ", "recall@10 is 0.", "the promised 1.0", "raise leaves_to_search")),
+    trained("more leaves than items", "export runs/small --set retrieval.index.leaves=201",
+            ("retrieval.index: ", "leaves is 201", "200 items fill at most 50", "set it to 0")),
+    # The run directory.
+    trained("run of another config", "train small.yaml --set seed=5",
+            ("runs/small: the run of another configuration", "choose another `name`")),
+    line("not trained", "evaluate c.yaml", ("runs/shop: no trained model", "recsys train")),
+    trained("run without checkpoint", "evaluate runs/small", ("runs/small: no trained model", "recsys train"),
+            broken=lambda folder: [p.unlink() for p in (folder / "runs/small/checkpoints").iterdir()]),
+    trained("corrupted checkpoint", "evaluate runs/small",
+            ("runs/small/checkpoints/ckpt-3: cannot be restored", "delete the run directory"),
+            broken=write("runs/small/checkpoints/ckpt-3.index", b"nonsense")),
+    trained("truncated best weights", "evaluate runs/small",
+            ("runs/small/checkpoints/best-", "cannot be restored", "delete the run directory"),
+            broken=lambda folder: [p.write_bytes(p.read_bytes()[:999])
+                                   for p in (folder / "runs/small/checkpoints").glob("best-*.data*")]),
+    trained("corrupted origin", "evaluate runs/small", ("runs/small/origin.json: cannot be read", "remove the folder"),
+            broken=write("runs/small/origin.json", "{")),
+    trained("record that is no record", "export runs/small",
+            ("runs/small/metrics.json: ", "evaluate the run again"), broken=truncated("runs/small/metrics.json")),
+    line("folder that is no run", "train .", (".: no run directory", "a YAML file")),
+    line("runs in a file", "train c.yaml --runs log.csv", ("log.csv: is a file", "another one by --runs")),
+    # The bundle.
+    line("no bundle", "recommend runs/shop --user 1", ("runs/shop: no such folder", "recsys export RUN")),
+    trained("bundle file missing", RECOMMEND, (f"{BUNDLE}/items.parquet: is missing", "export the run again"),
+            broken=lambda folder: (folder / BUNDLE / "items.parquet").unlink()),
+    trained("bundle tampered with", RECOMMEND, (f"{BUNDLE}/index/vectors.npy: has SHA-256", "export the run again"),
+            broken=flipped(f"{BUNDLE}/index/vectors.npy")),
+    trained("manifest truncated", RECOMMEND,
+            (f"{BUNDLE}/manifest.json: cannot be read as JSON", "export the run again"),
+            broken=truncated(f"{BUNDLE}/manifest.json")),
+    trained("manifest of another format", RECOMMEND, (f"{BUNDLE}/manifest.json: format 99", "export the run again"),
+            broken=edit('"format": 1', '"format": 99', f"{BUNDLE}/manifest.json")),
+    trained("other TensorFlow", RECOMMEND,
+            (f"{BUNDLE}/manifest.json: versions.tensorflow: ", "TensorFlow 2.9.*", "pip install"),
+            broken=edit('"tensorflow": "2.20.', '"tensorflow": "2.9.', f"{BUNDLE}/manifest.json")),
+    trained("unknown user", "recommend runs/small --user nobody", ("user: no user 'nobody'", "features")),
+    trained("features that are no JSON", "recommend runs/small --features {", ("--features: is no JSON", "such as")),
+    trained("unknown feature", """recommend runs/small --features '{"devise": "tv"}'""",
+            ("features.devise: ", "did you mean device?")),
+    trained("no items wanted", f"{RECOMMEND} -k 0", ("k: 0", "leave it out")),
+    # The command line.
+    line("unknown command", "trian c.yaml", ("command line: ", "'trian'", "Did you mean 'train'?"), code=2),
+    line("unknown option", "train c.yaml --epochs 3", ("command line: ", "--epochs", "recsys train --help"), code=2),
+    line("missing argument", "train", ("command line: ", "CONFIG_OR_RUN", "recsys train --help"), code=2),
+    line("text for a number", "recommend runs/shop --user 1 -k ten",
+         ("command line: ", "'-k'", "valid integer", "recsys recommend --help"), code=2),
+    line("no YAML there", "run d.yaml", ("d.yaml: no such file", "a YAML file")),
+    line("init without a file", "init lag.csv", ("recsys init: events: ", "no file lag.csv", "correct the path")),
+    line("init over a file", "init log.csv", ("log.yaml: is already there", "--force"),
+         broken=write("log.yaml", "a: 1")),
+    line("simulate into a full folder", "data simulate --out .", (".: is already there", "name another folder")),
+]  # fmt: skip
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    """Everything below a folder: files with their content, folders, links. (TensorFlow removes its sources at exit.)"""
+    found = [path for path in folder.rglob("*") if not path.name.startswith("__autograph_generated_file")]
+    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else b"" for path in found}
+
+
+@pytest.fixture
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "shop"
+    (folder / "cache" / "prepared").mkdir(parents=True)
+    for name, content in (("c.yaml", CONFIG), ("items.csv", ITEMS), ("log.csv", LOG)):
+        (folder / name).write_text(content)
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("RECSYS_CACHE", str(folder / "cache"))
+    return folder
+
+
+def answer(command: str, capfd: pytest.CaptureFixture[str]) -> tuple[int, list[str]]:
+    """Exit code and the lines that name problems; nothing may look like a trace."""
+    code = main(shlex.split(command))
+    out, err = capfd.readouterr()
+    assert "Traceback" not in out + err
+    err = err.replace(f"{Path.cwd()}/", "")
+    return code, [line.removeprefix("error: ") for line in err.splitlines() if line.startswith("error: ")]
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_line_with_its_cure_and_leaves_nothing(
+    mistake: Mistake, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = request.getfixturevalue("shop") if mistake.at == "shop" else request.getfixturevalue("trained_copy").folder
+    mistake.broken(folder)
+    (folder / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder / "temporary"))
+    before = snapshot(folder)
+    assert before
+    code, lines = answer(mistake.command, capfd)
+    assert code == mistake.code, lines
+    assert len(lines) == len(mistake.lines), lines
+    for found, (place, *parts) in zip(lines, mistake.lines, strict=True):
+        assert found.startswith(place), found
+        assert all(part in found for part in parts), found
+    after = snapshot(folder)
+    left = {name for name in after.keys() - before.keys() if not f"{name}/".startswith(mistake.leaves or "//")}
+    left -= {"runs", "cache/prepared"} if mistake.leaves else set()
+    assert not left
+    assert not [name for name in after.keys() - before.keys() if "/." in name or "temp" in name], "half-written"
+    assert {name: content for name, content in after.items() if name in before} == before, "something has changed"
+
+
+def test_there_are_many_mistakes() -> None:
+    assert len({case.id for case in MISTAKES}) == len(MISTAKES) >= 30  # type: ignore[attr-defined]
+
+
+def test_a_full_disk_is_no_bug(shop: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    def full(path: Path, text: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr("recsys.experiment.write_text", full)
+    code, lines = answer("prepare c.yaml", capfd)
+    assert code == 1
+    assert lines == ["runs/shop/config.yaml: No space left on device; choose another folder, or make room and rights"]
+
+
+def test_what_a_mistake_leaves_does_not_stand_in_the_way(shop: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Found wrong, mended, run again under the same name."""
+    assert answer("run c.yaml --set training.batch_size=999", capfd)[0] == 1
+    assert answer("run c.yaml", capfd) == (0, [])
+    assert (shop / "runs/shop/bundle/1/manifest.json").exists()
