@@ -134,7 +134,7 @@ def _spark_session(config: SparkEngine, folder: Path) -> Any:
     try:
         from pyspark.sql import SparkSession
     except ImportError as error:
-        raise InstallError("pyspark", "not installed", "PySpark 4.0", "pip install 'recsys[spark]'") from error
+        raise InstallError("pyspark", "not installed", "PySpark 4.0", "pip install 'pyspark>=4.0,<4.1'") from error
     settings = {
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
