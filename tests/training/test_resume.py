@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tests.worlds import write_world
 
 TRAINEE = Path(__file__).with_name("trainee.py")
