@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import shutil
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
@@ -25,8 +20,8 @@ from recsys.embeddings.config import EmbeddingsConfig
 from recsys.errors import ConfigError, ExportError, TrainingError
 from recsys.evaluation.config import EvaluationConfig
 from recsys.export.config import RetrievalConfig
-from recsys.files import write_text
 from recsys.models.config import ModelConfig, TwoTowerConfig
+from recsys.run_directory import Origin, RunDirectory
 from recsys.schema.config import SchemaConfig
 from recsys.training.config import TrainingConfig
 
@@ -50,15 +45,6 @@ def _folder_name(text: str) -> str:
     if not re.fullmatch(_FOLDER_NAME, text):
         raise ValueError(f"{text!r} names no folder; begin with a letter or digit, go on with those and . _ -")
     return text
-
-
-class Origin(Config):
-    """`origin.json` of a run directory: whose run it is."""
-
-    base_dir: str
-    """The folder that relative paths in `data.source` start from."""
-    training_digest: str
-    """Of all that the weights depend on."""
 
 
 class ExperimentConfig(Config):
@@ -145,9 +131,14 @@ class Experiment:
     ) -> None:
         self.config = config
         self.base_dir = base_dir.resolve()
-        self.folder = runs / config.name
+        self._directory = RunDirectory(runs / config.name)
         self.digest = digest(config)
         self._callbacks = list(callbacks)
+
+    @property
+    def folder(self) -> Path:
+        """The run directory."""
+        return self._directory.path
 
     @property
     def monitor(self) -> str:
@@ -175,22 +166,21 @@ class Experiment:
             raise ConfigError(str(runs), "is a file", "a folder for run directories", "name another one by --runs")
         if not path.is_dir():
             return cls(load(path, ExperimentConfig, overrides).config, path.parent, runs)
-        origin = _read_origin(path)
+        directory = RunDirectory(path)  # it may have been renamed
+        origin = directory.origin()
         if origin is None:
             raise ConfigError(str(path), "no run directory", "a run directory or a YAML file", "recsys run CONFIG.yaml")
         experiment = cls(load(path / "config.yaml", ExperimentConfig, overrides).config, Path(origin.base_dir))
-        experiment.folder = path  # it may have been renamed
+        experiment._directory = directory
         return experiment
 
     def prepare(self) -> Prepared:
         """The prepared data set, from the cache or made now; `prepared` in the run directory points to it."""
-        self._check_owner()
-        with self._timed("prepare"):
+        self._directory.check(self._training_digest)
+        with self._directory.timed("prepare"):
             prepared = self.prepared
             self._claim()
-        temporary = self.folder / f".prepared-{os.getpid()}"
-        temporary.symlink_to(prepared.path.resolve())
-        os.replace(temporary, self.folder / "prepared")
+        self._directory.link("prepared", prepared.path)
         return prepared
 
     def train(self) -> Position:
@@ -204,7 +194,7 @@ class Experiment:
 
         serve_if_remote(self.config.training)
         self.prepare()
-        with self._timed("train"):
+        with self._directory.timed("train"):
             position = fit(
                 self.model, self._examples, self.config.training, self._checkpoints, self._strategy, self._listeners()
             )
@@ -220,7 +210,7 @@ class Experiment:
         from recsys.evaluation import Cost, Environment, RunRecord, evaluate_model, peak_memory_mib
 
         self._load_trained()
-        with self._timed("evaluate"):
+        with self._directory.timed("evaluate"):
             result = evaluate_model(self.model, self.prepared, "test", self.config.evaluation)
         info = self.prepared.info
         record = RunRecord(
@@ -231,7 +221,7 @@ class Experiment:
             environment=Environment.here(),
             metrics=result.metrics,
             counts={**info.counts.model_dump(), **result.counts, **self.model.sizes()},
-            cost=Cost(seconds=self._seconds(), peak_memory_mib=peak_memory_mib()),
+            cost=Cost(seconds=self._directory.seconds(), peak_memory_mib=peak_memory_mib()),
         )
         self._claim()
         record.write(self.folder / "metrics.json")
@@ -342,9 +332,10 @@ class Experiment:
         return listeners + self._callbacks
 
     def _load_trained(self) -> None:
-        if not self._is_trained:
+        if not self._directory.is_trained:
             raise TrainingError(str(self.folder), "no trained model", "a checkpoint", "train it first: recsys train")
-        self._check_owner()
+        self._directory.check(self._training_digest)  # before another config's data are prepared
+        self._directory.check(self._training_digest, self.prepared.info.digest)
         position = self._checkpoints.position
         if not position.finished:
             self._checkpoints.restore()
@@ -362,63 +353,14 @@ class Experiment:
         if best is not None:
             self._checkpoints.restore_best(best)
 
-    @contextmanager
-    def _timed(self, stage: str) -> Iterator[None]:
-        """Adds the wall-clock seconds of a stage to `cost.json`, so that they outlast the process."""
-        started = time.perf_counter()
-        yield
-        seconds = self._seconds()
-        seconds[stage] = round(seconds.get(stage, 0.0) + time.perf_counter() - started, 3)
-        write_text(self.folder / "cost.json", json.dumps(seconds))
-
-    def _seconds(self) -> dict[str, float]:
-        path = self.folder / "cost.json"
-        return json.loads(path.read_text()) if path.exists() else {}
-
-    @property
-    def _is_trained(self) -> bool:
-        """Whether the run directory holds a checkpoint, of a finished training or not."""
-        return (self.folder / "checkpoints" / "checkpoint").exists()
-
     @property
     def _training_digest(self) -> str:
         """Of all that the weights depend on: cut-offs and index may change after the training."""
         evaluation = self.config.evaluation.model_copy(update={"ks": ()})
         return digest(self.config.model_copy(update={"evaluation": evaluation, "retrieval": RetrievalConfig()}))
 
-    def _check_owner(self) -> None:
-        """Refuses a run directory in which another config has trained."""
-        origin = _read_origin(self.folder)
-        if origin is not None and origin.training_digest != self._training_digest and self._is_trained:
-            raise TrainingError(
-                str(self.folder),
-                f"the run of another configuration (training digest {origin.training_digest[:12]})",
-                self._training_digest[:12],
-                "choose another `name`, or remove the folder",
-            )
-
     def _claim(self) -> None:
-        """Makes the run directory this experiment's. What another config left there that never trained goes."""
-        found = _read_origin(self.folder)
-        if found is not None and found.training_digest != self._training_digest:
-            shutil.rmtree(self.folder / "logs", ignore_errors=True)
-            (self.folder / "cost.json").unlink(missing_ok=True)
-        origin = Origin(base_dir=str(self.base_dir), training_digest=self._training_digest)
-        write_text(self.folder / "config.yaml", dump(self.config.model_dump(mode="json", by_alias=True)))
-        write_text(self.folder / "origin.json", origin.model_dump_json())
-
-
-def _read_origin(folder: Path) -> Origin | None:
-    """Whose run a folder is; None if nobody's.
-
-    Raises:
-        TrainingError: that cannot be read.
-    """
-    path = folder / "origin.json"
-    try:
-        return Origin.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    except (OSError, ValidationError) as error:
-        cure = "remove the folder, or choose another `name`"
-        raise TrainingError(str(path), "cannot be read", "what recsys wrote there", cure) from error
+        """Makes the run directory this experiment's."""
+        data_digest, base_dir = self.prepared.info.digest, str(self.base_dir)
+        origin = Origin(base_dir=base_dir, training_digest=self._training_digest, data_digest=data_digest)
+        self._directory.claim(origin, dump(self.config.model_dump(mode="json", by_alias=True)))

@@ -120,6 +120,30 @@ def test_a_run_directory_belongs_to_the_config_that_trained_in_it(trained_copy: 
     assert "seed: 1" in (trained_copy.run / "config.yaml").read_text()
 
 
+def test_a_trained_run_keeps_to_its_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The files have changed under a trained model: no step takes its vectors for those of other items."""
+    monkeypatch.chdir(tmp_path)
+    plain = yaml.safe_load(CONFIG)
+    plain["data"]["source"] = {"kind": "files"} | {n: f"data/{n}.parquet" for n in ("events", "items", "users")}
+    plain["training"] = {"batch_size": 64, "epochs": 1}
+    Path("mine.yaml").write_text(yaml.safe_dump(plain))
+    for seed in (0, 1):
+        simulate(
+            SimulatedSource(kind="simulated", users=60, items=40, events=900, seed=seed), tmp_path / f"world{seed}"
+        )
+    Path("data").symlink_to("world0")
+    recsys.Experiment.from_yaml("mine.yaml").train()
+    Path("data").unlink()
+    Path("data").symlink_to("world1")
+    for step in ("prepare", "train", "evaluate", "export"):
+        message = refused(getattr(recsys.Experiment.from_yaml("mine.yaml"), step), TrainingError)
+        assert message.startswith("runs/small: trained on other data (digest ")
+        assert "put the old files back, choose another `name`, or remove the folder" in message
+    Path("data").unlink()
+    Path("data").symlink_to("world0")
+    assert recsys.Experiment.from_yaml("mine.yaml").evaluate().metrics["model"]
+
+
 def test_before_the_training_a_config_may_be_mended_under_its_name(yaml_file: Path, tmp_path: Path) -> None:
     """A mistake that shows only in `train` leaves a run directory that does not stand in the way of the cure."""
     runs = tmp_path / "runs"

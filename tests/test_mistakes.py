@@ -365,7 +365,7 @@ def test_a_full_disk_is_no_bug(shop: Path, monkeypatch: pytest.MonkeyPatch, capf
     def full(path: Path, text: str) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
-    monkeypatch.setattr("recsys.experiment.write_text", full)
+    monkeypatch.setattr("recsys.run_directory.write_text", full)
     code, lines = answer("prepare c.yaml", capfd)
     assert code == 1
     assert lines == ["runs/shop/config.yaml: No space left on device; choose another folder, or make room and rights"]

@@ -1,4 +1,4 @@
-"""`recsys quickstart` where MovieLens can neither be found nor downloaded: the newcomer's first minute, the longest test."""
+"""`recsys quickstart` without MovieLens and network: the newcomer's first minute, and the longest test."""
 
 from __future__ import annotations
 
