@@ -58,7 +58,8 @@ class _Clock:
 class _Inferring:
     source: SourceFiles
     tables: Tables
-    notes: list[str] = field(default_factory=list)
+    notes: dict[str, str] = field(default_factory=dict)
+    """By column: the first thing to be said of it."""
 
     @property
     def events(self) -> dict[str, Column]:
@@ -85,7 +86,10 @@ class _Inferring:
             features=features,
         )
         events = next(iter(self.events.values())).rows
-        return Inference(schema, _split(clock), positives, events, tuple(self.notes))
+        notes = [f"{name}: {note}" for name, note in self.notes.items()]
+        if clock is None:
+            notes.insert(0, "no column tells the time: a random split and no histories (name one: --timestamp COLUMN)")
+        return Inference(schema, _split(clock), positives, events, tuple(notes))
 
     def _ids(self, user: str | None, item: str | None) -> tuple[str, str]:
         """The columns that name user and item: given, or the ones whose names say so most surely."""
@@ -123,9 +127,10 @@ class _Inferring:
             return [Problem(f"--{option}", f"no column {name!r}", f"one of {', '.join(self.events)}")]
         column = self.events[name]
         if column.kind not in kinds and not (column.stored == "VARCHAR" and option != "timestamp"):
-            return [
-                Problem(f"--{option}", f"column {name!r} is {column.stored}", " or ".join(kinds), "convert the column")
-            ]
+            wanted = " or ".join(_SAID.get(kind, kind) for kind in kinds)
+            return [Problem(f"--{option}", f"column {name!r} is {column.stored}", wanted, "convert the column")]
+        if option == "timestamp" and (lacking := _lacking(column)):
+            return [Problem(f"--{option}", f"column {name!r}: {lacking}", "a time in every row", "drop these rows")]
         return []
 
     def _clock(self, given: str | None, ids: set[str]) -> _Clock | None:
@@ -133,32 +138,29 @@ class _Inferring:
         if given is not None:
             if problems := self._unfit(given, "timestamp", ("integer", "float", "time")):
                 raise SchemaError(problems)
-            return self._read_clock(self.events[given]) or _Clock(given, "s", is_ordinal=True)
+            return self._read_clock(self.events[given]) or self._order(given)
         sure = {name: names.clock(name) for name in self.events if name not in ids}
         for name in sorted(sure, key=lambda name: -sure[name]):
             if sure[name] > 0 and (clock := self._read_clock(self.events[name])):
                 return clock
         for name, column in self.events.items():
             if name not in ids and column.kind == "integer" and names.says(name, names.ORDINAL):
-                self.notes.append(f"{name}: taken as the order of a user's events; it is no clock")
-                return _Clock(name, "s", is_ordinal=True)
+                return self._order(name)
         return None
 
+    def _order(self, name: str) -> _Clock:
+        self.notes[name] = "taken as the order of a user's events; it is no clock"
+        return _Clock(name, "s", is_ordinal=True)
+
     def _read_clock(self, column: Column) -> _Clock | None:
-        if column.filled < column.rows:
-            self.notes.append(f"{column.name}: not taken as the time, {column.rows - column.filled} rows lack it")
-            return None
-        if column.kind == "time":
-            return _Clock(column.name, "s")
-        if column.kind == "text":
-            self.notes.append(
-                f"{column.name}: text is not read as a time; convert it to seconds, or the file to Parquet"
-            )
-            return None
-        unit = _unit(column)
-        if unit is not None:
-            return _Clock(column.name, unit)
-        self.notes.append(f"{column.name}: not taken as the time, its numbers are no seconds, ms or us since 1970")
+        """The column as the time, or None with a note."""
+        reason = _lacking(column)
+        if not reason:
+            unit = "s" if column.kind == "time" else _unit(column)
+            if unit is not None:
+                return _Clock(column.name, unit)
+            reason = _NO_TIME if column.kind == "text" else _NO_EPOCH
+        self.notes[column.name] = f"not taken as the time, {reason}"
         return None
 
     def _check_tables(self, user: str, item: str) -> None:
@@ -226,7 +228,7 @@ class _Inferring:
             elif name in per_user and column.distinct > 1:
                 found.append(("user", column, self.events[user].distinct))
             elif names.AFTERWARDS.intersection(names.words(name)) or names.says(name, names.RATING | names.LABEL):
-                self.notes.append(f"{name}: left out, it looks like a result of the event, unknown beforehand")
+                self.notes.setdefault(name, "left out, it looks like a result of the event, unknown beforehand")
             else:
                 found.append(("context", column, column.rows))
         return found
@@ -262,7 +264,7 @@ class _Inferring:
                 reason = "vectors of unequal length"
             case _:
                 reason = f"type {column.stored}"
-        self.notes.append(f"{column.name}: left out, {reason}")
+        self.notes.setdefault(column.name, f"left out, {reason}")
         return None
 
 
@@ -286,6 +288,20 @@ def _is_time(column: Column) -> bool:
     return _unit(column) is not None and (is_close or names.clock(column.name) > 0)
 
 
+def _lacking(column: Column) -> str:
+    """How many rows have no value; empty if all have one."""
+    match column.rows - column.filled:
+        case 0:
+            return ""
+        case 1:
+            return "1 row lacks it"
+        case lacking:
+            return f"{lacking} rows lack it"
+
+
+_SAID = {"time": "time (text: ISO 8601, such as 2024-01-31T10:00:00Z)"}
+_NO_EPOCH = "its numbers are no seconds, ms or us since 1970"
+_NO_TIME = "its text is not ISO 8601 in every row (such as 2024-01-31T10:00:00Z)"
 _TITLES = tuple([word] for word in names.TITLE)
 
 

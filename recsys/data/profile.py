@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import duckdb
 
+from recsys.data.prepare.times import ISO_8601
 from recsys.data.source import Role, SourceFiles, as_parquet
 
 Kind = Literal["text", "integer", "float", "boolean", "time", "list", "vector", "other"]
@@ -27,7 +28,7 @@ _MAX_VARYING = 0.005
 
 @dataclass(frozen=True)
 class Column:
-    """One column. Text that holds nothing but numbers counts as numbers (a CSV is text from end to end)."""
+    """One column. Text that holds nothing but numbers or ISO 8601 times counts as those (a CSV is text all over)."""
 
     name: str
     kind: Kind
@@ -105,15 +106,18 @@ class Tables:
             return column
         value = _value(column.name)
         contains = ", ".join(f"count_if(contains({value}, '{mark}'))" for mark in SEPARATORS)
-        length, integers, numbers, padded, low, high, *marked = self._row(
+        length, integers, numbers, padded, times, low, high, *marked = self._row(
             f"SELECT avg(length({value})), count_if(regexp_full_match({value}, '{_INTEGER}')), "
             f"count_if(regexp_full_match({value}, '{_NUMBER}')), count_if(regexp_full_match({value}, '0[0-9]+')), "
+            f"count(TRY_CAST(regexp_extract({value}, '{ISO_8601}', 1) AS DATE)), "
             f"min(TRY_CAST({value} AS DOUBLE)), max(TRY_CAST({value} AS DOUBLE)), {contains} FROM {role}"
         )
         if integers == column.filled and not padded:
             return replace(column, kind="integer", low=low, high=high)
         if numbers == column.filled and not padded:
             return replace(column, kind="float", low=low, high=high)
+        if times == column.filled:
+            return replace(column, kind="time")
         column = replace(column, mean_length=length)
         for mark, count in zip(SEPARATORS, marked, strict=True):
             if count > 0.05 * column.filled and (separator := self._separator(role, column, mark, count)):

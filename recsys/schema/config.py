@@ -107,9 +107,10 @@ class SchemaConfig(Config):
     item: str
     """Column of the event log that names the item."""
     timestamp: str | None = None
-    """Column with the event's time: a number in `timestamp_unit`, or a date/time type."""
+    """Column with the event's time: a number in `timestamp_unit`, a date/time type, or ISO 8601 text (UTC if it names no
+    offset)."""
     timestamp_unit: Literal["s", "ms", "us"] = "s"
-    """Unit of a numeric timestamp."""
+    """Unit of a numeric timestamp; dates and times are converted to it, finer parts cut off."""
     weight: str | None = None
     """Column with the example's weight in the loss (1 where left out)."""
     title: str | None = None

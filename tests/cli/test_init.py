@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from recsys.cli import main
@@ -80,6 +81,25 @@ def test_csv_with_hardly_anything_in_it(tmp_path: Path, monkeypatch: pytest.Monk
     assert config.data.split.kind == "random"
     assert config.data.positives is None
     assert resolve(config.data.source, Path()).events == (Path("my clicks.csv"),)
+
+
+def test_csv_with_times_in_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten days, two ways of writing, a tenth of the events on each day: the last day tests."""
+    monkeypatch.setenv("RECSYS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    rows = [f"u{n % 7},i{n % 9},2024-02-{24 + n // 40:02}T0{n % 9}:30:00" for n in range(240)]
+    rows += [f"u{n % 7},i{n % 9},2024-03-{n // 40 - 5:02} 00:30:00.5+02:00" for n in range(240, 400)]
+    Path("clicks.csv").write_text("\n".join(["user,item,timestamp", *rows]) + "\n")
+    assert main(["init", "clicks.csv"]) == 0
+    config = load("clicks.yaml", ExperimentConfig).config
+    assert config.table_schema.timestamp == "timestamp"
+    assert config.data.split.kind == "temporal"
+    assert config.table_schema.features["history"].kind == "sequence"
+    assert main(["prepare", "clicks.yaml"]) == 0
+    prepared = prepare(config.name, config.data, config.table_schema, resolve(config.data.source, Path()))
+    assert Prepared(prepared).info.counts.test == 40
+    times = pq.read_table(prepared / "test")["time"].to_pylist()
+    assert set(times) == {19_786 * 86_400 + 1_800 - 7_200}, "2024-03-04 is day 19,786"
 
 
 def test_people_are_told_features_notes_and_what_is_next(world: Path, capsys: pytest.CaptureFixture[str]) -> None:

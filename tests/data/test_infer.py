@@ -213,7 +213,9 @@ def test_lists_vectors_and_other_types_of_an_items_table(tmp_path: Path) -> None
         "brand": ("categorical", "item"),
     }
     assert found.table_schema.features["fixed"].dim == 3  # type: ignore[union-attr]
-    assert [note.partition(":")[0] for note in found.notes] == ["ragged", "serial", "about", "listed", "facts"]
+    no_time, *others = found.notes
+    assert no_time.startswith("no column tells the time: a random split and no histories")
+    assert [note.partition(":")[0] for note in others] == ["ragged", "serial", "about", "listed", "facts"]
 
 
 def test_a_column_in_both_tables_is_read_from_the_items(tmp_path: Path) -> None:
@@ -228,10 +230,55 @@ def test_a_time_with_holes_and_a_mere_order(tmp_path: Path) -> None:
     found = of(log)
     assert found.table_schema.timestamp == "position"
     assert found.split.kind == "leave_last_out"
-    assert any(note.startswith("ts: not taken as the time, 1 rows lack it") for note in found.notes)
+    assert found.notes == (
+        "ts: not taken as the time, 1 row lacks it",
+        "position: taken as the order of a user's events; it is no clock",
+    )
     assert "ts" not in found.table_schema.features
     # `user` and `item` are columns of the prepared tables.
     assert list(found.table_schema.features) == ["user_user", "item_item", "history"]
+
+
+@pytest.mark.parametrize("text", ["2024-01-{day:02}", "2024-01-{day:02} 10:00:00.5", "2024-01-{day:02}T10:00:00+02:00"])
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_times_in_iso_text(tmp_path: Path, text: str, suffix: str) -> None:
+    times = [text.format(day=n % 28 + 1) for n in range(ROWS)]
+    until = [text.format(day=(n + 1) % 28 + 1) for n in range(ROWS)]
+    log = write(
+        tmp_path / f"log{suffix}", {"uid": USERS, "asin": ITEMS, "until": until, "date": until, "timestamp": times}
+    )
+    found = of(log)
+    assert (found.table_schema.timestamp, found.table_schema.timestamp_unit) == ("timestamp", "s")
+    assert found.split.kind == "temporal"
+    assert list(found.table_schema.features) == ["uid", "asin", "history"]
+    assert found.notes == ("until: left out, a date or time", "date: left out, a date or time")
+    assert of(log, timestamp="until").table_schema.timestamp == "until"
+
+
+@pytest.mark.parametrize(
+    ("odd", "reason"),
+    [
+        ("noon", "its text is not ISO 8601 in every row (such as 2024-01-31T10:00:00Z)"),
+        ("1704067200", "its text is not ISO 8601 in every row (such as 2024-01-31T10:00:00Z)"),
+        ("2023-02-29", "its text is not ISO 8601 in every row (such as 2024-01-31T10:00:00Z)"),
+        ("", "1 row lacks it"),
+    ],
+)
+def test_one_note_says_why_a_column_is_not_the_time(tmp_path: Path, odd: str, reason: str) -> None:
+    log = write(tmp_path / "log.csv", {"uid": USERS, "asin": ITEMS, "date": [odd] + ["2024-01-02"] * (ROWS - 1)})
+    found = of(log)
+    assert found.split.kind == "random"
+    assert list(found.table_schema.features) == ["uid", "asin"]
+    assert found.notes == (
+        "no column tells the time: a random split and no histories (name one: --timestamp COLUMN)",
+        f"date: not taken as the time, {reason}",
+    )
+
+
+def test_a_time_by_name_that_rows_lack(tmp_path: Path) -> None:
+    log = write(tmp_path / "log.csv", {"uid": USERS, "asin": ITEMS, "when": ["", ""] + ["2024-01-02"] * (ROWS - 2)})
+    with pytest.raises(SchemaError, match=r"--timestamp: column 'when': 2 rows lack it; expected a time in every row"):
+        of(log, timestamp="when")
 
 
 @pytest.mark.parametrize(
@@ -241,6 +288,13 @@ def test_units_by_magnitude(tmp_path: Path, first: int, unit: str) -> None:
     log = write(tmp_path / "log.parquet", {"user": USERS, "item": ITEMS, "when": first + np.arange(ROWS)})
     assert of(log).table_schema.timestamp is None
     assert of(log, timestamp="when").table_schema.timestamp_unit == unit
+
+
+def test_an_order_by_name(tmp_path: Path) -> None:
+    log = write(tmp_path / "log.parquet", {"uid": USERS, "asin": ITEMS, "turn": np.arange(ROWS)})
+    found = of(log, timestamp="turn")
+    assert found.split.kind == "leave_last_out"
+    assert found.notes == ("turn: taken as the order of a user's events; it is no clock",)
 
 
 def test_what_cannot_be_told_is_asked_for(tmp_path: Path) -> None:
@@ -262,7 +316,7 @@ def test_wrong_columns_by_name_are_refused(tmp_path: Path) -> None:
         of(log, item="itm")
     with pytest.raises(SchemaError, match=r"--user: column 'x' is DOUBLE; expected text or integer"):
         of(log, user="x")
-    with pytest.raises(SchemaError, match=r"--timestamp: column 'when' is VARCHAR"):
+    with pytest.raises(SchemaError, match=r"--timestamp: column 'when' is VARCHAR; expected .* ISO 8601"):
         of(log, timestamp="when")
     with pytest.raises(SchemaError, match="cannot name both the user and the item"):
         of(log, user="item")

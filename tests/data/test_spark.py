@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import functools
 import importlib.util
 import shutil
@@ -48,6 +49,20 @@ SCHEMA = SchemaConfig.model_validate(
 )
 
 
+MOMENTS = [datetime.datetime(1970, 1, 1) + datetime.timedelta(microseconds=1_500_000 * n + 7) for n in range(-5, 20)]
+MOMENTS += [datetime.datetime(1, 1, 1), datetime.datetime(2024, 2, 29), datetime.datetime.max]
+ZONES = [datetime.timezone(datetime.timedelta(minutes=offset)) for offset in (0, 330, -30, -765)]
+
+
+def in_text(moment, style):
+    """One moment in one of several ways."""
+    if moment.year in (1, 9999) or style == 0:
+        return moment.isoformat() if moment.microsecond else str(moment.date())
+    if style == 1:
+        return f"{moment} UTC"
+    return str(moment.replace(tzinfo=datetime.UTC).astimezone(ZONES[style - 2])).replace(" ", "T "[style % 2])
+
+
 def sometimes(rng, share, values):
     return [None if gap else value for gap, value in zip(rng.random(len(values)) < share, values, strict=True)]
 
@@ -57,11 +72,13 @@ def files(tmp_path_factory):
     """Few users, few moments (so ties everywhere), Unicode, gaps of every kind, exact duplicates."""
     rng = np.random.default_rng(0)
     words = ["a", None, "b|", "", "é", "😀"]
+    moments = [MOMENTS[n] for n in rng.integers(0, len(MOMENTS), ROWS)]
     log = pa.table(
         {
             "user": [f"ü{n}" for n in rng.integers(0, 30, ROWS)],
             "item": rng.integers(0, 40, ROWS),
-            "time": pa.array(1_500_000 * rng.integers(-5, 20, ROWS) + 7, pa.timestamp("us", "UTC")),
+            "time": pa.array(moments, pa.timestamp("us", "UTC")),
+            "clock": [in_text(at, style) for at, style in zip(moments, rng.integers(0, 6, ROWS), strict=True)],
             "rating": rng.choice([1.0, 2.5, 4.0, 5.0], ROWS),
             "weight": rng.random(ROWS).astype(np.float32),
             "device": sometimes(rng, 0.1, rng.choice(["a", "é", "", "😀", "Z", "ﬀ"], ROWS).tolist()),
@@ -88,7 +105,7 @@ def files(tmp_path_factory):
     return SourceFiles((folder / "events.parquet",), (folder / "items.parquet",))
 
 
-def contents(files, out, split, engine):
+def contents(files, out, split, engine, timestamp="time"):
     config = DataConfig.model_validate(
         {
             "source": {"kind": "files", "events": "events.parquet"},
@@ -99,18 +116,28 @@ def contents(files, out, split, engine):
             "rows_per_group": 64,
         }
     )
-    folder = prepare("small", config, SCHEMA, files, out)
+    schema = SCHEMA.model_copy(update={"timestamp": timestamp})
+    folder = prepare("small", config, schema, files, out)
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.mark.system
-@pytest.mark.parametrize("split", ["temporal", "leave_last_out", "random", "by_user"])
-def test_spark_writes_what_duckdb_writes(files, tmp_path, require, split):
+@pytest.mark.parametrize(
+    ("split", "timestamp"),
+    [("temporal", "time"), ("leave_last_out", "clock"), ("random", "time"), ("by_user", "clock")],
+)
+def test_spark_writes_what_duckdb_writes(files, tmp_path, require, split, timestamp):
     require(importlib.util.find_spec("pyspark"), "the extra recsys[spark] is not installed")
     require(shutil.which("java"), "there is no Java runtime")
-    duckdb = contents(files, tmp_path / "duckdb", split, "duckdb")
+    duckdb = contents(files, tmp_path / "duckdb", split, "duckdb", timestamp)
     assert len(duckdb) > 10
-    assert contents(files, tmp_path / "spark", split, "spark") == duckdb
+    assert contents(files, tmp_path / "spark", split, "spark", timestamp) == duckdb
+
+
+def test_times_in_text_are_those_of_a_time_column(files, tmp_path):
+    once = contents(files, tmp_path / "time", "leave_last_out", "duckdb", "time")
+    again = contents(files, tmp_path / "clock", "leave_last_out", "duckdb", "clock")
+    assert {name for name in once if again[name] != once[name]} == {"dataset.json"}, "only digest and schema differ"
 
 
 def test_neither_threads_nor_the_order_of_rows_matter(files, tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+import ibis
 import ibis.expr.types as ir
 
 from recsys.data.config import DataConfig, Rule
@@ -12,11 +13,14 @@ from recsys.data.prepare.columns import form, holds_vector, is_unreadable_number
 from recsys.data.prepare.engine import Runner
 from recsys.data.prepare.events import labels
 from recsys.data.prepare.layout import Layout, Table
+from recsys.data.prepare.times import is_iso_time
 from recsys.data.source import Role
 from recsys.errors import DataError, Problem
 from recsys.schema.config import Feature, Numeric, SchemaConfig, Vector
 
 FLOAT32_MAX = 3.4028234663852886e38
+TIMES = "epoch numbers, or ISO 8601 dates and times such as 2024-01-31T10:00:00Z"
+EXAMPLE_LENGTH = 40
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,8 @@ def check_rows(
         problems.extend(_count(runner, table, checks))
         if role != "events":
             problems.extend(_duplicates(runner, table, _id_column(role, schema)))
+        elif schema.timestamp is not None and form(table.rows[schema.timestamp].type()) == "text":
+            problems.extend(_time_texts(runner, table, schema.timestamp))
     if problems:
         raise DataError(problems)
 
@@ -56,8 +62,7 @@ def _count(runner: Runner, table: Table, checks: list[_Check]) -> Iterator[Probl
     counts = runner.fetch(table.rows.aggregate(**totals)).to_pylist()[0]
     for check, count in zip(checks, counts.values(), strict=True):
         if count:
-            rows = "1 row holds" if count == 1 else f"{count} rows hold"
-            yield Problem(table.at(check.column), f"{rows} {check.found}", cure=check.cure)
+            yield Problem(table.at(check.column), f"{_rows(count)} {check.found}", cure=check.cure)
 
 
 def _duplicates(runner: Runner, table: Table, column: str) -> Iterator[Problem]:
@@ -73,6 +78,35 @@ def _duplicates(runner: Runner, table: Table, column: str) -> Iterator[Problem]:
             table.at(column), f"{ids_stand} in more than one row (such as {first!r})", "one row per id",
             "keep one row of each",
         )  # fmt: skip
+
+
+def _time_texts(runner: Runner, table: Table, name: str) -> Iterator[Problem]:
+    """Times in text are numbers in every row, or ISO 8601 in every row."""
+    column = table.rows[name]
+    is_iso = is_iso_time(column)
+    sorts = {"numbers": number(column).notnull(), "iso": is_iso, "others": is_unreadable_number(column) & ~is_iso}
+    counts = {sort: wanted.fill_null(False).cast("int64").sum() for sort, wanted in sorts.items()}
+    examples = {f"{sort}_example": ibis.cases((wanted, column)).min() for sort, wanted in sorts.items()}
+    found = runner.fetch(table.rows.aggregate(**counts, **examples)).to_pylist()[0]
+
+    def such(sort: str) -> str:
+        return f"(such as {found[f'{sort}_example'][:EXAMPLE_LENGTH]!r})"
+
+    if found["others"]:
+        yield Problem(
+            table.at(name), f"{_rows(found['others'])} text that is no time {such('others')}", TIMES,
+            "convert these texts, or drop these rows",
+        )  # fmt: skip
+    if found["numbers"] and found["iso"]:
+        yield Problem(
+            table.at(name),
+            f"{_rows(found['numbers'])} a number {such('numbers')} and {found['iso']} ISO 8601 text {such('iso')}",
+            "the same in all rows", "convert one sort to the other",
+        )  # fmt: skip
+
+
+def _rows(count: int) -> str:
+    return "1 row holds" if count == 1 else f"{count} rows hold"
 
 
 def _id_column(role: Role, schema: SchemaConfig) -> str:
@@ -93,7 +127,8 @@ def _event_checks(table: Table, data: DataConfig, schema: SchemaConfig) -> Itera
     yield _missing_id(table, schema.item)
     if schema.timestamp is not None:
         column = rows[schema.timestamp]
-        yield from _number_checks(schema.timestamp, column, "epoch numbers, or a date/time column in Parquet")
+        if form(column.type()) != "time":
+            yield _size_check(schema.timestamp, column, TIMES)
         absent = column.isnull() if form(column.type()) == "time" else number(column).isnull()
         yield _Check(
             schema.timestamp, absent & ~is_unreadable_number(column), "no time (null or NaN)",
@@ -152,6 +187,9 @@ def _number_checks(name: str, column: ir.Column, wanted: str) -> Iterator[_Check
         return
     if form(column.type()) == "text":
         yield _Check(name, is_unreadable_number(column), "text that is no number", f"write {wanted}")
-    yield _Check(
-        name, number(column).abs() > FLOAT32_MAX, "a number that is infinite or beyond float32", f"write {wanted}"
-    )
+    yield _size_check(name, column, wanted)
+
+
+def _size_check(name: str, column: ir.Column, wanted: str) -> _Check:
+    wrong = number(column).abs() > FLOAT32_MAX
+    return _Check(name, wrong, "a number that is infinite or beyond float32", f"write {wanted}")

@@ -15,7 +15,6 @@ NUMBER = r"^\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*$"
 """Numbers in text. The engines' own casts differ in what else they take (`1_000`, `1f`)."""
 UNIT = "\x1f"
 """The ASCII unit separator: unlike most separators, it is no regular expression (Spark splits by those)."""
-PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000}
 
 
 def form(dtype: dt.DataType) -> Form:
@@ -70,25 +69,6 @@ def is_unreadable_number(column: ir.Column) -> ir.BooleanValue:
         return ibis.literal(False)
     is_missing = column.isnull() | column.strip().lower().isin(["", "nan"])
     return ~is_missing & ~column.re_search(NUMBER)
-
-
-def moment(column: ir.Column, unit: Literal["s", "ms", "us"]) -> ir.IntegerValue:
-    """An event's time as int64 in `unit`; a date/time is converted, a fraction cut off."""
-    match form(column.type()):
-        case "time":
-            at = column.cast("timestamp") if column.type().is_date() else column
-            seconds = at.truncate("s").epoch_seconds().cast("int64")
-            return (seconds * 1_000_000 + _microseconds(at)) // (1_000_000 // PER_SECOND[unit])
-        case "integer":
-            return column.cast("int64")
-        case _:
-            return number(column).floor().cast("int64")
-
-
-def _microseconds(at: ir.TimestampValue) -> ir.IntegerValue:
-    """Since the last full second. By way of text, since Ibis cannot ask Spark for it."""
-    fraction = at.cast("string").re_extract(r"[.]([0-9]+)", 1)
-    return (fraction.fill_null("") + "000000")[:6].cast("int64")
 
 
 def holds_vector(column: ir.ArrayColumn, dim: int) -> ir.BooleanValue:

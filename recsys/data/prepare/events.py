@@ -8,8 +8,9 @@ import ibis
 import ibis.expr.types as ir
 
 from recsys.data.config import DataConfig, Rule
-from recsys.data.prepare.columns import canonical, form, moment, number, stored, text
+from recsys.data.prepare.columns import canonical, form, number, stored, text
 from recsys.data.prepare.layout import Layout
+from recsys.data.prepare.times import moment
 from recsys.schema.config import MultiValued, SchemaConfig
 
 DIGEST_LENGTH = 12

@@ -115,11 +115,6 @@ def test_rows_with_gaps_are_counted_and_all_said_at_once(refuse, line):
     assert len(problems) == 6
 
 
-def test_times_as_unreadable_text(refuse, line):
-    log = {**line, "time": ["2020-01-01", *["7"] * 9]}
-    refuse(DataError, ["column 'time': 1 row holds text that is no number", "epoch numbers"], log)
-
-
 def test_both_positive_and_negative(refuse, line):
     rules = {"positives": {"column": "time", "at_least": 3}, "negatives": {"column": "time", "at_most": 4}}
     refuse(DataError, ["2 rows hold events that are both positive and negative", "exclude each other"], line, **rules)
