@@ -37,8 +37,9 @@ class EmbeddingCollection(keras.layers.Layer):
         }
 
     def table_variables(self) -> list[tf.Variable]:
-        """The tables' variables: what the sparse optimizer trains."""
-        return [table.embeddings for table in self.tables.values()]
+        """The tables' variables: what the sparse optimizer trains. A table cut over parameter servers is several."""
+        whole = [table.embeddings for table in self.tables.values()]
+        return [shard for variable in whole for shard in getattr(variable, "variables", [variable])]
 
     def call(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """One vector [B, width] per feature, in the schema's order, whatever the batch's; one gather per table.

@@ -157,9 +157,9 @@ def _distributed(
     if isinstance(strategy, tf.distribute.ParameterServerStrategy):
         folder = str(examples.store())
 
-        def stored(context: tf.distribute.InputContext) -> tf.data.Dataset:
-            order = tf.data.Dataset.load(folder).shuffle(examples.steps_per_epoch, seed=context.input_pipeline_id)
-            return order.repeat()
+        def stored(_: tf.distribute.InputContext) -> tf.data.Dataset:
+            # Without a seed: the strategy numbers no workers, and with one order they would all read the same batches.
+            return tf.data.Dataset.load(folder).shuffle(examples.steps_per_epoch).repeat()
 
         return _coordinator(strategy).create_per_worker_dataset(
             lambda: strategy.distribute_datasets_from_function(stored)
