@@ -1,29 +1,20 @@
-"""One experiment: every component's config in one YAML file, and the way from raw events to a bundle."""
+"""One experiment: the way from raw events to a bundle, by one YAML file."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Any
 
-from pydantic import AfterValidator, ConfigDict, Field, NonNegativeInt, ValidationError, model_validator
-from pydantic_core import InitErrorDetails, PydanticCustomError
-
-from recsys.config.base import Config
 from recsys.config.dialect import dump
 from recsys.config.digest import digest
 from recsys.config.load import load
-from recsys.data.config import DataConfig, LeaveLastOut, TemporalSplit
-from recsys.embeddings.config import EmbeddingsConfig
 from recsys.errors import ConfigError, ExportError, TrainingError
-from recsys.evaluation.config import EvaluationConfig
-from recsys.export.config import RetrievalConfig
-from recsys.models.config import ModelConfig, TwoTowerConfig
+from recsys.experiment_config import ExperimentConfig
+from recsys.models.config import TwoTowerConfig
 from recsys.run_directory import Origin, RunDirectory
-from recsys.schema.config import SchemaConfig
-from recsys.training.config import TrainingConfig
 
 if TYPE_CHECKING:
     from recsys._compat import keras
@@ -32,84 +23,6 @@ if TYPE_CHECKING:
     from recsys.evaluation import RunRecord
     from recsys.models.base import EmbeddingModel
     from recsys.training.checkpoints import Checkpoints, Position
-
-
-Misfit = tuple[tuple[str, ...], str]
-"""A key of the config, and why it does not fit the rest."""
-
-
-_FOLDER_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
-
-
-def _folder_name(text: str) -> str:
-    if not re.fullmatch(_FOLDER_NAME, text):
-        raise ValueError(f"{text!r} names no folder; begin with a letter or digit, go on with those and . _ -")
-    return text
-
-
-class ExperimentConfig(Config):
-    """Everything about one experiment."""
-
-    model_config = ConfigDict(serialize_by_alias=True)
-
-    name: Annotated[str, AfterValidator(_folder_name), Field(json_schema_extra={"pattern": _FOLDER_NAME})]
-    """Names the run's folder."""
-    seed: NonNegativeInt = 0
-    """Of initial weights, shuffling and dropout. (The split has its own, `data.seed`.)"""
-    data: DataConfig
-    table_schema: SchemaConfig = Field(alias="schema")
-    embeddings: EmbeddingsConfig
-    model: ModelConfig
-    training: TrainingConfig = TrainingConfig()
-    evaluation: EvaluationConfig = EvaluationConfig()
-    retrieval: RetrievalConfig = RetrievalConfig()
-
-    @model_validator(mode="after")
-    def _parts_fit(self) -> Self:
-        found: list[Misfit] = [
-            (("embeddings", *key.split(".")), text) for key, text in self.embeddings.problems(self.table_schema)
-        ]
-        found += self._data_problems() + self._model_problems()
-        if found:
-            raise ValidationError.from_exception_data(
-                "ExperimentConfig",
-                [
-                    InitErrorDetails(type=PydanticCustomError("misfit", "{text}", {"text": text}), loc=key, input=None)
-                    for key, text in found
-                ],
-            )
-        return self
-
-    def _data_problems(self) -> list[Misfit]:
-        if isinstance(self.data.split, (TemporalSplit, LeaveLastOut)) and self.table_schema.timestamp is None:
-            return [
-                (("data", "split", "kind"), f"{self.data.split.kind} needs schema.timestamp; name it, or use random")
-            ]
-        return []
-
-    def _model_problems(self) -> list[Misfit]:
-        model, negatives = self.model, ("data", "negatives")
-        if not isinstance(model, TwoTowerConfig):
-            if self.data.negatives is None:
-                return [(negatives, "a ranker learns from negatives too; say which events are")]
-            return []
-        found: list[Misfit] = []
-        if self.data.negatives is not None:
-            found.append((negatives, "a two_tower model trains on positives alone; remove it"))
-        widths, sound = {}, not self.embeddings.problems(self.table_schema)
-        for name, tower, features in (
-            ("query", model.query, self.table_schema.of_role("user", "context")),
-            ("item", model.item, self.table_schema.of_role("item")),
-        ):
-            if not features:
-                found.append((("schema", "features"), f"the {name} tower has no feature; add one"))
-            elif sound:
-                embedded = sum(self.embeddings.width(feature, f) for feature, f in features.items())
-                widths[name] = tower.width(embedded)
-        if len(set(widths.values())) > 1:
-            text = f"the query tower ends in {widths['query']} units, the item tower in {widths['item']}"
-            found.append((("model",), f"{text}; set both towers' output_dim to one width"))
-        return found
 
 
 class Experiment:
@@ -174,13 +87,39 @@ class Experiment:
         experiment._directory = directory
         return experiment
 
+    @property
+    def is_chief(self) -> bool:
+        """Whether this process writes the run directory; in a cluster one member does."""
+        if not self.config.training.in_cluster:
+            return True
+        from recsys.training.strategies import is_chief
+
+        return is_chief(self.config.training)
+
+    def join_cluster(self) -> None:
+        """Takes this process's place in the cluster that `training.strategy` asks for, if it asks for one.
+
+        It comes first: `multi_worker` has to be set up before anything else runs TensorFlow. Workers and servers of a
+        parameter-server cluster stay here until they are ended.
+
+        Raises:
+            ConfigError: TF_CONFIG is missing or unsound.
+        """
+        if self.config.training.in_cluster:
+            from recsys.training.strategies import serve_if_remote
+
+            serve_if_remote(self.config.training)
+            _ = self._strategy
+
     def prepare(self) -> Prepared:
         """The prepared data set, from the cache or made now; `prepared` in the run directory points to it."""
-        self._directory.check(self._training_digest)
-        with self._directory.timed("prepare"):
+        self._directory.check(self.config.training_digest)
+        with self._timed("prepare"):
             prepared = self.prepared
-            self._claim()
-        self._directory.link("prepared", prepared.path)
+            if self.is_chief:
+                self._claim()
+        if self.is_chief:
+            self._directory.link("prepared", prepared.path)
         return prepared
 
     def train(self) -> Position:
@@ -190,11 +129,10 @@ class Experiment:
             TrainingError: the loss is not finite, or the run directory belongs to another experiment.
         """
         from recsys.training import fit
-        from recsys.training.strategies import serve_if_remote
 
-        serve_if_remote(self.config.training)
+        self.join_cluster()
         self.prepare()
-        with self._directory.timed("train"):
+        with self._timed("train"):
             position = fit(
                 self.model, self._examples, self.config.training, self._checkpoints, self._strategy, self._listeners()
             )
@@ -204,13 +142,15 @@ class Experiment:
     def evaluate(self) -> RunRecord:
         """Evaluates the trained model on the test part beside its baselines, and writes `metrics.json`.
 
+        In a cluster, for the chief alone; so is `export`.
+
         Raises:
             TrainingError: there is no trained model in the run directory.
         """
         from recsys.evaluation import Cost, Environment, RunRecord, evaluate_model, peak_memory_mib
 
         self._load_trained()
-        with self._directory.timed("evaluate"):
+        with self._timed("evaluate"):
             result = evaluate_model(self.model, self.prepared, "test", self.config.evaluation)
         info = self.prepared.info
         record = RunRecord(
@@ -257,8 +197,13 @@ class Experiment:
         return folder
 
     def run(self) -> Path | None:
-        """Prepares, trains, evaluates and exports; returns the bundle's folder (None for a ranker)."""
+        """Prepares, trains, evaluates and exports; returns the bundle's folder.
+
+        None for a ranker, and in members of a cluster that are not its chief: those only prepare and train.
+        """
         self.train()
+        if not self.is_chief:
+            return None
         self.evaluate()
         return self.export() if self.can_export else None
 
@@ -307,9 +252,8 @@ class Experiment:
     @cached_property
     def _checkpoints(self) -> Checkpoints:
         from recsys.training import Checkpoints
-        from recsys.training.strategies import is_chief
 
-        return Checkpoints(self.folder / "checkpoints", self.model, is_chief())
+        return Checkpoints(self.folder / "checkpoints", self.model, self.is_chief)
 
     def _listeners(self) -> list[keras.callbacks.Callback]:
         from recsys._compat import keras
@@ -319,23 +263,26 @@ class Experiment:
         config, stopping = self.config, self.config.training.early_stopping
         listeners: list[keras.callbacks.Callback] = [FiniteLoss()]
         if stopping is not None:
-            listeners.append(
-                Validation(
-                    lambda: evaluate_model(self.model, self.prepared, "valid", config.evaluation).metrics["model"],
-                    stopping.every_epochs,
-                )
-            )
+
+            def validate() -> dict[str, float]:
+                found = evaluate_model(self.model, self.prepared, "valid", config.evaluation, baseline=False)
+                return found.metrics["model"]
+
+            listeners.append(Validation(validate, stopping.every_epochs))
             listeners.append(EarlyStopping(stopping, self.monitor, self._checkpoints.save_best))
-        if config.training.tensorboard:
+        if config.training.tensorboard and self.is_chief:
             logs = keras.callbacks.TensorBoard(str(self.folder / "logs"), write_graph=False, profile_batch=0)
             listeners.append(logs)
         return listeners + self._callbacks
 
+    def _timed(self, stage: str) -> AbstractContextManager[None]:
+        return self._directory.timed(stage) if self.is_chief else nullcontext()
+
     def _load_trained(self) -> None:
         if not self._directory.is_trained:
             raise TrainingError(str(self.folder), "no trained model", "a checkpoint", "train it first: recsys train")
-        self._directory.check(self._training_digest)  # before another config's data are prepared
-        self._directory.check(self._training_digest, self.prepared.info.digest)
+        self._directory.check(self.config.training_digest)  # before another config's data are prepared
+        self._directory.check(self.config.training_digest, self.prepared.info.digest)
         position = self._checkpoints.position
         if not position.finished:
             self._checkpoints.restore()
@@ -353,14 +300,8 @@ class Experiment:
         if best is not None:
             self._checkpoints.restore_best(best)
 
-    @property
-    def _training_digest(self) -> str:
-        """Of all that the weights depend on: cut-offs and index may change after the training."""
-        evaluation = self.config.evaluation.model_copy(update={"ks": ()})
-        return digest(self.config.model_copy(update={"evaluation": evaluation, "retrieval": RetrievalConfig()}))
-
     def _claim(self) -> None:
         """Makes the run directory this experiment's."""
         data_digest, base_dir = self.prepared.info.digest, str(self.base_dir)
-        origin = Origin(base_dir=base_dir, training_digest=self._training_digest, data_digest=data_digest)
+        origin = Origin(base_dir=base_dir, training_digest=self.config.training_digest, data_digest=data_digest)
         self._directory.claim(origin, dump(self.config.model_dump(mode="json", by_alias=True)))

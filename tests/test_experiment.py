@@ -195,7 +195,8 @@ def test_the_best_weights_are_evaluated_and_exported(
     seen: dict[str, list[Any]] = {"valid": [], "test": []}
     script = iter([0.9, 0.1])
 
-    def evaluate(model: Any, prepared: object, part: str, config: object) -> Evaluated:
+    def evaluate(model: Any, prepared: object, part: str, config: object, *, baseline: bool = True) -> Evaluated:
+        assert baseline is (part == "test")
         seen[part].append([variable.numpy() for variable in model.trainable_variables])
         value = next(script) if part == "valid" else 0.5
         return Evaluated({"model": {"ndcg@10": value}}, {})

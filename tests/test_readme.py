@@ -14,7 +14,7 @@ import typer.main
 
 from recsys.cli.app import app
 from recsys.config.load import load
-from recsys.experiment import ExperimentConfig
+from recsys.experiment_config import ExperimentConfig
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -13,6 +13,7 @@ from recsys.cli._output import Output
 if TYPE_CHECKING:
     from recsys.evaluation import RunRecord
     from recsys.experiment import Experiment
+    from recsys.training.checkpoints import Position
 
 ExperimentArgument = Annotated[
     Path, typer.Argument(metavar="CONFIG_OR_RUN", help="The experiment's YAML file, or its run directory.")
@@ -26,7 +27,7 @@ POINTWISE = ("auc", "logloss", "normalized_entropy", "base_rate")
 
 
 def open_experiment(path: Path, overrides: Sequence[str], runs: Path, out: Output) -> Experiment:
-    """The experiment of a YAML file or a run directory, with a progress bar for its training.
+    """The experiment of a YAML file or a run directory.
 
     Raises:
         ConfigError: with a problem for each mistake.
@@ -38,11 +39,17 @@ def open_experiment(path: Path, overrides: Sequence[str], runs: Path, out: Outpu
     return experiment
 
 
-def watch_training(experiment: Experiment, out: Output) -> None:
-    """Shows the progress of the training to come."""
+def prepare_and_train(experiment: Experiment, out: Output) -> Position:
+    """Prepares and trains, with a look at the sizes and a progress bar. The end of the training."""
     from recsys.training.callbacks import ProgressBar
 
+    experiment.join_cluster()
+    out.note("preparing the data ...")
+    experiment.prepare()
+    print_prepared(experiment, out)
     experiment.add_callback(ProgressBar(out.errors, experiment.monitor))
+    out.note("training ...")
+    return experiment.train()
 
 
 def print_prepared(experiment: Experiment, out: Output) -> None:

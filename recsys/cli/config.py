@@ -16,7 +16,7 @@ def check(config: ConfigArgument, overrides: SetOption, as_json: JsonOption = Fa
     """Check a config; name everything that is wrong with it."""
     from recsys.config.digest import digest
     from recsys.config.load import load
-    from recsys.experiment import ExperimentConfig
+    from recsys.experiment_config import ExperimentConfig
 
     found = digest(load(config, ExperimentConfig, overrides).config)
     out = Output(as_json)
@@ -30,7 +30,7 @@ def show(config: ConfigArgument, overrides: SetOption, as_json: JsonOption = Fal
     from recsys.config.dialect import dump
     from recsys.config.digest import digest
     from recsys.config.load import load
-    from recsys.experiment import ExperimentConfig
+    from recsys.experiment_config import ExperimentConfig
 
     loaded = load(config, ExperimentConfig, overrides).config
     plain = loaded.model_dump(mode="json", by_alias=True)
@@ -43,6 +43,6 @@ def show(config: ConfigArgument, overrides: SetOption, as_json: JsonOption = Fal
 def schema() -> None:
     """Print the JSON Schema of configs, by which editors complete and check the YAML."""
     from recsys.config.json_schema import json_schema
-    from recsys.experiment import ExperimentConfig
+    from recsys.experiment_config import ExperimentConfig
 
     typer.echo(json.dumps(json_schema(ExperimentConfig), indent=2, ensure_ascii=False))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from recsys.cli._output import JsonOption, Output
-from recsys.cli._run import RUNS, RunsOption, open_experiment, print_prepared, print_record, watch_training
+from recsys.cli._run import RUNS, RunsOption, open_experiment, prepare_and_train, print_record
 
 if TYPE_CHECKING:
     from recsys.experiment import Experiment
@@ -30,12 +30,7 @@ def quickstart(runs: RunsOption = RUNS, as_json: JsonOption = False) -> None:
     out = Output(as_json)
     config = _config(out)
     experiment = open_experiment(config, [], runs, out)
-    out.note("preparing the data ...")
-    experiment.prepare()
-    print_prepared(experiment, out)
-    watch_training(experiment, out)
-    out.note("training ...")
-    experiment.train()
+    prepare_and_train(experiment, out)
     out.note("evaluating ...")
     record = experiment.evaluate()
     out.note("exporting ...")
@@ -67,8 +62,9 @@ def _config(out: Output) -> Path:
     template = "movielens.yaml"
     try:
         public.fetch("movielens-latest-small")
-    except DataError:
-        out.note("MovieLens is not here (RECSYS_DATA, cache) and cannot be downloaded: simulating users instead")
+    except DataError as error:
+        problem = error.problems[0]
+        out.note(f"MovieLens cannot be had ({problem.place}: {problem.found}): simulating users instead")
         template = "simulated.yaml"
     write_text(path, (Path(__file__).parent / "_quickstart" / template).read_text(encoding="utf-8"))
     return path

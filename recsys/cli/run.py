@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 from recsys.cli._output import JsonOption, Output, SetOption
-from recsys.cli._run import (
-    RUNS,
-    ExperimentArgument,
-    RunsOption,
-    open_experiment,
-    print_prepared,
-    print_record,
-    watch_training,
-)
+from recsys.cli._run import RUNS, ExperimentArgument, RunsOption, open_experiment, prepare_and_train, print_record
 
 
 def run(path: ExperimentArgument, overrides: SetOption, runs: RunsOption = RUNS, as_json: JsonOption = False) -> None:
     """Prepare, train, evaluate and export.
 
-    Data that are prepared and a training that is finished are not done again.
+    Data that are prepared and a training that is finished are not done again. In a cluster the chief alone evaluates
+    and exports.
     """
     out = Output(as_json)
     experiment = open_experiment(path, overrides, runs, out)
-    out.note("preparing the data ...")
-    experiment.prepare()
-    print_prepared(experiment, out)
-    watch_training(experiment, out)
-    out.note("training ...")
-    experiment.train()
+    prepare_and_train(experiment, out)
+    if not experiment.is_chief:
+        out.note("this worker is done; the chief evaluates and exports")
+        out.result({"path": experiment.folder, "bundle": None})
+        return
     out.note("evaluating ...")
     record = experiment.evaluate()
     print_record(record, out)

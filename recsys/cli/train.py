@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from recsys.cli._output import JsonOption, Output, SetOption
-from recsys.cli._run import RUNS, ExperimentArgument, RunsOption, open_experiment, print_prepared, watch_training
+from recsys.cli._run import RUNS, ExperimentArgument, RunsOption, open_experiment, prepare_and_train
 
 
 def train(path: ExperimentArgument, overrides: SetOption, runs: RunsOption = RUNS, as_json: JsonOption = False) -> None:
@@ -13,9 +13,7 @@ def train(path: ExperimentArgument, overrides: SetOption, runs: RunsOption = RUN
     """
     out = Output(as_json)
     experiment = open_experiment(path, overrides, runs, out)
-    experiment.prepare()
-    print_prepared(experiment, out)
-    watch_training(experiment, out)
-    position = experiment.train()
-    out.wrote(experiment.folder / "checkpoints")
+    position = prepare_and_train(experiment, out)
+    if experiment.is_chief:
+        out.wrote(experiment.folder / "checkpoints")
     out.result({"path": experiment.folder, "epochs": position.epoch, "history": position.history})

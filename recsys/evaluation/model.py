@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from recsys.data.dataset import Part
-from recsys.data.prepared import Prepared
+from recsys.data.prepared import HeldOut, Prepared
 from recsys.data.reader import Examples
 from recsys.errors import DataError
 from recsys.evaluation.config import EvaluationConfig
 from recsys.evaluation.pointwise import evaluate_ranking
-from recsys.evaluation.retrieval import RetrievalResult, evaluate_popularity, evaluate_retrieval
+from recsys.evaluation.retrieval import evaluate_popularity, evaluate_retrieval
 from recsys.models.base import EmbeddingModel
 from recsys.models.ranker import Ranker
 from recsys.models.two_tower import TwoTower
@@ -31,33 +31,41 @@ class Evaluated:
     counts: dict[str, int]
 
 
-def evaluate_model(model: EmbeddingModel, prepared: Prepared, part: Part, config: EvaluationConfig) -> Evaluated:
+def evaluate_model(
+    model: EmbeddingModel, prepared: Prepared, part: Part, config: EvaluationConfig, *, baseline: bool = True
+) -> Evaluated:
     """A two-tower model by full-catalogue ranking, a ranker by its probabilities, each beside a trivial baseline.
+
+    Without `baseline` the model alone, for validations: the baseline is the same in all of them.
 
     Raises:
         DataError: the part has nobody to evaluate, labels of one kind only, or a vector is not finite.
     """
     if isinstance(model, TwoTower):
-        result, baseline = retrieval_results(model, prepared, part, config)
-        return Evaluated(
-            {"model": result.summary(), "popularity": baseline.summary()},
-            {"users_evaluated": len(result.users), "users_without_relevant": result.without_relevant},
-        )
+        held_out = _held_out(prepared, part)
+        index = ExactIndex(model.item_vectors(prepared.item_features))
+        found = (held_out.relevant, held_out.seen, prepared.train_count, config)
+        result = evaluate_retrieval(index, model.query_vectors(held_out.query), *found)
+        metrics = {"model": result.summary()}
+        if baseline:
+            metrics["popularity"] = evaluate_popularity(*found).summary()
+        counts = {"users_evaluated": len(result.users), "users_without_relevant": result.without_relevant}
+        return Evaluated(metrics, counts)
     if isinstance(model, Ranker):
         labels, logits, weights = scores(model, prepared, part)
-        measured = evaluate_ranking(labels, 1.0 / (1.0 + np.exp(-logits)), weights)
-        constant = evaluate_ranking(labels, np.full(len(labels), measured["base_rate"]), weights)
-        return Evaluated({"model": measured, "base_rate": constant}, {"examples_evaluated": len(labels)})
+        metrics = {"model": evaluate_ranking(labels, 1.0 / (1.0 + np.exp(-logits)), weights)}
+        if baseline:
+            constant = np.full(len(labels), metrics["model"]["base_rate"])
+            metrics["base_rate"] = evaluate_ranking(labels, constant, weights)
+        return Evaluated(metrics, {"examples_evaluated": len(labels)})
     raise TypeError(f"no evaluation for a {type(model).__name__}")
 
 
-def retrieval_results(
-    model: TwoTower, prepared: Prepared, part: Part, config: EvaluationConfig
-) -> tuple[RetrievalResult, RetrievalResult]:
-    """Per-user results of the model and of popularity.
+def _held_out(prepared: Prepared, part: Part) -> HeldOut:
+    """The users of a part.
 
     Raises:
-        DataError: no user of the part has an item to be found, or a vector is not finite.
+        DataError: none of them has an item to be found.
     """
     held_out = prepared.held_out(part)
     if not (held_out.relevant.difference(held_out.seen).lengths > 0).any():
@@ -67,10 +75,7 @@ def retrieval_results(
             "at least one",
             "enlarge the share in data.split, or use other events",
         )
-    index = ExactIndex(model.item_vectors(prepared.item_features))
-    queries = model.query_vectors(held_out.query)
-    found = (held_out.relevant, held_out.seen, prepared.train_count, config)
-    return evaluate_retrieval(index, queries, *found), evaluate_popularity(*found)
+    return held_out
 
 
 def scores(model: Ranker, prepared: Prepared, part: Part) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

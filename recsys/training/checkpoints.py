@@ -90,7 +90,7 @@ class Checkpoints:
 
     def save_best(self, name: str) -> None:
         """Writes the weights alone as `name`; the position, saved later, says which name holds the best."""
-        tf.train.Checkpoint(model=self._model).write(str(self._directory / name))
+        self._weights().write(str(self._directory / name))
 
     def restore_best(self, name: str) -> None:
         """Loads the weights that `save_best` wrote.
@@ -100,7 +100,11 @@ class Checkpoints:
         """
         path = str(self._source / name)
         with _readable(path):
-            tf.train.Checkpoint(model=self._model).read(path).assert_existing_objects_matched()
+            self._weights().read(path).assert_existing_objects_matched()
+
+    def _weights(self) -> tf.train.Checkpoint:
+        """By layer: a checkpoint of the model itself would hold its optimizers, too."""
+        return tf.train.Checkpoint(**{layer.name: layer for layer in self._model.layers})
 
     def sweep(self, *keep: str) -> None:
         """Removes what is neither the latest checkpoint nor one of the names to keep."""

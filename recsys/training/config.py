@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from recsys.config.base import Config, default_tag
 
@@ -53,3 +53,18 @@ class TrainingConfig(Config):
     """`mirrored`: all devices of this machine; `multi_worker`, `parameter_server`: the cluster in TF_CONFIG."""
     tensorboard: bool = True
     """Write event files under the run's `logs/`."""
+
+    @property
+    def in_cluster(self) -> bool:
+        """Whether several processes train together, each with its part in TF_CONFIG."""
+        return self.strategy in ("multi_worker", "parameter_server")
+
+    @model_validator(mode="after")
+    def _validates_before_the_end(self) -> Self:
+        stopping = self.early_stopping
+        if stopping is not None and stopping.every_epochs > self.epochs:
+            raise ValueError(
+                f"early_stopping.every_epochs is {stopping.every_epochs}, but there are {self.epochs} epochs: it would "
+                "never validate; lower it, or set early_stopping: null"
+            )
+        return self

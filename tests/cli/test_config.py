@@ -32,7 +32,7 @@ class Composed(Config):
 
 @pytest.fixture(autouse=True)
 def _stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "recsys.experiment", SimpleNamespace(ExperimentConfig=Composed))
+    monkeypatch.setitem(sys.modules, "recsys.experiment_config", SimpleNamespace(ExperimentConfig=Composed))
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ import sys
 from recsys.cli import main
 code = main({arguments!r})
 assert code == {code}, code
-assert "recsys.experiment" in sys.modules
+assert "recsys.experiment_config" in sys.modules
 heavy = {{"tensorflow", "tf_keras", "ibis", "pandas", "pyarrow"}} & set(sys.modules)
 assert not heavy, heavy
 """

@@ -7,14 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from recsys._compat import tf
 from recsys.bundle import Bundle
 from recsys.cli import main
 from recsys.config.digest import digest
 from recsys.config.load import load
 from recsys.evaluation.record import RunRecord
-from recsys.experiment import ExperimentConfig
+from recsys.experiment_config import ExperimentConfig
 from tests.trained import Trained
 
 Json = Callable[..., dict[str, Any]]
@@ -87,6 +89,11 @@ def test_checkpoints_hold_the_last_and_the_best_and_no_leftovers(trained_run: Tr
     assert {name.split(".")[0] for name in found} == {"checkpoint", "ckpt-3", *(name.split(".")[0] for name in best)}
     assert len(best) == 2, "the index and the data of one set of best weights"
     assert len(found) == 5
+    index = next(name for name in best if name.endswith(".index"))
+    kept = tf.train.list_variables(str(trained_run.run / "checkpoints" / index.removesuffix(".index")))
+    record = RunRecord.read(trained_run.run / "metrics.json")
+    size = sum(int(np.prod(shape)) for name, shape in kept if not name.startswith("_CHECKPOINTABLE"))
+    assert size == record.counts["table_parameters"] + record.counts["dense_parameters"], "weights, no optimizer slots"
 
 
 def test_the_record(trained_run: Trained) -> None:
@@ -180,6 +187,15 @@ def test_the_run_directory_is_enough(
     assert names(elsewhere) == set(), "nothing is made elsewhere"
     monkeypatch.chdir(run)
     assert for_programs("evaluate", ".")["metrics"] == record.metrics
+
+
+def test_the_engine_and_the_devices_may_change_after_the_training(trained_copy: Trained, for_programs: Json) -> None:
+    record = RunRecord.read(trained_copy.run / "metrics.json")
+    changed = ("data.engine.memory_limit_gib=1.5", "training.strategy=mirrored", "training.steps_per_call=3")
+    options = [word for override in changed for word in ("--set", override)]
+    found = for_programs("evaluate", trained_copy.run, *options)["metrics"]["model"]
+    assert found == pytest.approx(record.metrics["model"], rel=1e-6)
+    assert main(["evaluate", str(trained_copy.run), "--set", "training.batch_size=64"]) == 1
 
 
 def test_cut_offs_and_the_index_may_change_after_the_training(trained_copy: Trained, for_programs: Json) -> None:

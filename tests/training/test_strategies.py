@@ -94,9 +94,13 @@ def test_two_loopback_workers_are_one_process(world: Path, alone: dict[str, Any]
     assert not [name for name in kept if name.startswith("worker")], "only the chief's checkpoints stay"
 
 
-def test_a_parameter_server_cluster_learns(world: Path, alone: dict[str, Any], tmp_path: Path) -> None:
-    jobs = cluster(chief=1, worker=1, ps=1)
-    others = [start(world, tmp_path, "strategy=parameter_server", env=member(jobs, job, 0)) for job in ("worker", "ps")]
+def test_a_parameter_server_cluster_learns_and_one_process_goes_on_from_it(
+    world: Path, alone: dict[str, Any], tmp_path: Path
+) -> None:
+    """With two servers, so that the large table is cut; the checkpoint holds it whole."""
+    jobs = cluster(chief=1, worker=1, ps=2)
+    remote = [("worker", 0), ("ps", 0), ("ps", 1)]
+    others = [start(world, tmp_path, "strategy=parameter_server", env=member(jobs, job, n)) for job, n in remote]
     try:
         finished(start(world, tmp_path, "strategy=parameter_server", env=member(jobs, "chief", 0)))
     finally:
@@ -107,6 +111,9 @@ def test_a_parameter_server_cluster_learns(world: Path, alone: dict[str, Any], t
     assert result["step"] == alone["step"]
     losses = [epoch["loss"] for epoch in result["history"]]
     assert losses[-1] < losses[0], "asynchronous training follows no fixed numbers, but it learns"
+    finished(start(world, tmp_path))
+    later = json.loads((tmp_path / "result.json").read_text())
+    assert [later[key] for key in ("step", "ids", "history")] == [result[key] for key in ("step", "ids", "history")]
 
 
 def test_a_cluster_strategy_needs_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,3 +122,50 @@ def test_a_cluster_strategy_needs_a_cluster(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.delenv("TF_CONFIG", raising=False)
     with pytest.raises(ConfigError, match=r"training\.strategy: multi_worker without .*TF_CONFIG.*set TF_CONFIG"):
         make_strategy(TrainingConfig(strategy="multi_worker"))
+
+
+@pytest.mark.parametrize(
+    ("strategy", "jobs", "job", "index", "chief"),
+    [
+        ("multi_worker", ("worker",), "worker", 0, True),
+        ("multi_worker", ("worker",), "worker", 1, False),
+        ("multi_worker", ("chief", "worker"), "chief", 0, True),
+        ("multi_worker", ("chief", "worker"), "worker", 0, False),
+        ("parameter_server", ("chief", "worker", "ps"), "ps", 0, False),
+        ("default", ("worker",), "worker", 1, True),
+    ],
+)
+def test_one_process_is_the_chief(
+    monkeypatch: pytest.MonkeyPatch, strategy: Any, jobs: tuple[str, ...], job: str, index: int, chief: bool
+) -> None:
+    from recsys.training.strategies import is_chief
+
+    found = {"cluster": {name: ["a:1", "b:1"] for name in jobs}, "task": {"type": job, "index": index}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(found))
+    assert is_chief(TrainingConfig(strategy=strategy)) is chief
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{cluster:", r"TF_CONFIG: is no JSON \(.*; expected the cluster and this process's task as JSON"),
+        ("[1]", r"TF_CONFIG: is \[1\]; expected a JSON object"),
+        (
+            '{"cluster": {"worker": ["a:1"], "chief": ["b:1"]}, "task": {"type": "chief", "index": 0}}',
+            r"training\.strategy: parameter_server but TF_CONFIG names no ps; .*set TF_CONFIG",
+        ),
+    ],
+)
+def test_an_unsound_cluster(monkeypatch: pytest.MonkeyPatch, text: str, message: str) -> None:
+    from recsys.training.strategies import make_strategy
+
+    monkeypatch.setenv("TF_CONFIG", text)
+    with pytest.raises(ConfigError, match=message):
+        make_strategy(TrainingConfig(strategy="parameter_server"))
+
+
+def test_without_a_cluster_a_process_is_its_own_chief(monkeypatch: pytest.MonkeyPatch) -> None:
+    from recsys.training.strategies import is_chief
+
+    monkeypatch.setenv("TF_CONFIG", "")
+    assert is_chief(TrainingConfig(strategy="multi_worker"))

@@ -80,7 +80,7 @@ def main(world: Path, run: Path, options: dict[str, str]) -> None:
             training.batch_size,
         )
         model.build_from(examples.sample())
-    checkpoints = Checkpoints(run / "checkpoints", model, is_chief())
+    checkpoints = Checkpoints(run / "checkpoints", model, is_chief(training))
     callbacks = [
         FiniteLoss(),
         Validation(lambda: evaluate_model(model, prepared, "valid", EVALUATION).metrics["model"]),

@@ -1,0 +1,110 @@
+"""The configuration of one experiment: every component's config in one, and whether they fit each other."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, ConfigDict, Field, NonNegativeInt, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from recsys.config.base import Config
+from recsys.config.digest import digest
+from recsys.data.config import DataConfig, DuckDBEngine, LeaveLastOut, TemporalSplit
+from recsys.embeddings.config import EmbeddingsConfig
+from recsys.evaluation.config import EvaluationConfig
+from recsys.export.config import RetrievalConfig
+from recsys.models.config import ModelConfig, TwoTowerConfig
+from recsys.schema.config import SchemaConfig
+from recsys.training.config import TrainingConfig
+
+Misfit = tuple[tuple[str, ...], str]
+"""A key of the config, and why it does not fit the rest."""
+
+_FOLDER_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+
+
+def _folder_name(text: str) -> str:
+    if not re.fullmatch(_FOLDER_NAME, text):
+        raise ValueError(f"{text!r} names no folder; begin with a letter or digit, go on with those and . _ -")
+    return text
+
+
+class ExperimentConfig(Config):
+    """Everything about one experiment."""
+
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    name: Annotated[str, AfterValidator(_folder_name), Field(json_schema_extra={"pattern": _FOLDER_NAME})]
+    """Names the run's folder."""
+    seed: NonNegativeInt = 0
+    """Of initial weights, shuffling and dropout. (The split has its own, `data.seed`.)"""
+    data: DataConfig
+    table_schema: SchemaConfig = Field(alias="schema")
+    embeddings: EmbeddingsConfig
+    model: ModelConfig
+    training: TrainingConfig = TrainingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    """Of a two_tower model; a ranker is measured by auc, logloss and normalized_entropy over all examples."""
+    retrieval: RetrievalConfig = RetrievalConfig()
+    """Of a two_tower model; a ranker is not exported."""
+
+    @property
+    def training_digest(self) -> str:
+        """Of all that the weights depend on: cut-offs, index, engine and devices may change after the training."""
+        plain = TrainingConfig()
+        indifferent = ("strategy", "steps_per_call", "checkpoint_every_steps", "tensorboard")
+        parts = {
+            "data": self.data.model_copy(update={"engine": DuckDBEngine()}),
+            "training": self.training.model_copy(update={key: getattr(plain, key) for key in indifferent}),
+            "evaluation": EvaluationConfig().model_copy(update={"monitor": self.evaluation.monitor}),
+            "retrieval": RetrievalConfig(),
+        }
+        return digest(self.model_copy(update=parts))
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        found: list[Misfit] = [
+            (("embeddings", *key.split(".")), text) for key, text in self.embeddings.problems(self.table_schema)
+        ]
+        found += self._data_problems() + self._model_problems()
+        if found:
+            raise ValidationError.from_exception_data(
+                "ExperimentConfig",
+                [
+                    InitErrorDetails(type=PydanticCustomError("misfit", "{text}", {"text": text}), loc=key, input=None)
+                    for key, text in found
+                ],
+            )
+        return self
+
+    def _data_problems(self) -> list[Misfit]:
+        if isinstance(self.data.split, (TemporalSplit, LeaveLastOut)) and self.table_schema.timestamp is None:
+            return [
+                (("data", "split", "kind"), f"{self.data.split.kind} needs schema.timestamp; name it, or use random")
+            ]
+        return []
+
+    def _model_problems(self) -> list[Misfit]:
+        model = self.model
+        if not isinstance(model, TwoTowerConfig):
+            if self.data.negatives is None:
+                return [(("data", "negatives"), "a ranker learns from negatives too; say which events are")]
+            return []
+        found: list[Misfit] = []
+        if self.data.negatives is not None:
+            found.append((("data", "negatives"), "a two_tower model trains on positives alone; remove it"))
+        widths, sound = {}, not self.embeddings.problems(self.table_schema)
+        for name, tower, features in (
+            ("query", model.query, self.table_schema.of_role("user", "context")),
+            ("item", model.item, self.table_schema.of_role("item")),
+        ):
+            if not features:
+                found.append((("schema", "features"), f"the {name} tower has no feature; add one"))
+            elif sound:
+                embedded = sum(self.embeddings.width(feature, f) for feature, f in features.items())
+                widths[name] = tower.width(embedded)
+        if len(set(widths.values())) > 1:
+            text = f"the query tower ends in {widths['query']} units, the item tower in {widths['item']}"
+            found.append((("model",), f"{text}; set both towers' output_dim to one width"))
+        return found
