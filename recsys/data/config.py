@@ -55,12 +55,25 @@ class Rule(Config):
         return self
 
 
-class TemporalSplit(Config):
+class _Shares(Config):
+    valid: Share = 0.1
+    """Share that validates."""
+    test: Share = 0.1
+    """Share that tests."""
+
+    @model_validator(mode="after")
+    def _leave_something(self) -> Self:
+        if self.valid + self.test >= 1:
+            raise ValueError(
+                f"valid and test are {self.valid + self.test:g} together, which leaves nothing to train on"
+            )
+        return self
+
+
+class TemporalSplit(_Shares):
     """One moment for all users: the last `valid + test` share of the events, cut by time; equal times stay together."""
 
     kind: Literal["temporal"]
-    valid: Share = 0.1
-    test: Share = 0.1
 
 
 class LeaveLastOut(Config):
@@ -72,20 +85,16 @@ class LeaveLastOut(Config):
     kind: Literal["leave_last_out"]
 
 
-class RandomSplit(Config):
+class RandomSplit(_Shares):
     """Each event by itself, by a digest of its values and the seed; a history then holds training events only."""
 
     kind: Literal["random"]
-    valid: Share = 0.1
-    test: Share = 0.1
 
 
-class ByUserSplit(Config):
+class ByUserSplit(_Shares):
     """Whole users are held out; of each, the latest `targets` share of events is to be predicted from the earlier."""
 
     kind: Literal["by_user"]
-    valid: Share = 0.1
-    test: Share = 0.1
     targets: Share = 0.2
 
 
