@@ -88,12 +88,13 @@ class RunDirectory:
     def link(self, name: str, target: Path) -> None:
         """Points the link `name` to `target`."""
         temporary = self.path / f".{name}-{os.getpid()}"
+        temporary.unlink(missing_ok=True)
         temporary.symlink_to(target.resolve())
         os.replace(temporary, self.path / name)
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
-        """Adds the wall-clock seconds of a stage to `cost.json`, so that they outlast the process."""
+        """Adds the wall-clock seconds of a stage that ends well to `cost.json`, where they outlast the process."""
         started = time.perf_counter()
         yield
         seconds = self.seconds()

@@ -29,6 +29,7 @@ def init(
     from recsys.data.infer import infer
     from recsys.data.source import SourceFiles
     from recsys.errors import ConfigError
+    from recsys.files import write_text
 
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", (out_path or file).stem).strip("-._") or "experiment"
     path = out_path or Path(f"{name}.yaml")
@@ -43,10 +44,7 @@ def init(
     source = SourceFiles((file,), (items,) if items else None, (users,) if users else None)
     inference = infer(source, user, item, timestamp)
     relative = {kind: os.path.relpath(given.resolve(), path.parent.resolve()) for kind, given in files.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(starter(name, relative, inference), encoding="utf-8")
-    os.replace(temporary, path)
+    write_text(path, starter(name, relative, inference))
 
     out, schema = Output(as_json), inference.table_schema
     out.table(

@@ -8,7 +8,6 @@ histories are gathered in a few numpy calls.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 
 from recsys._compat import tf
 from recsys.data.dataset import Part
+from recsys.data.folder import new_folder
 from recsys.data.prepared import Prepared, dense
 from recsys.errors import DataError
 
@@ -144,9 +144,8 @@ class Examples:
         """
         folder = self._prepared.path / "stored" / f"{self._part}-{self.batch_size}-{self._seed}"
         if not folder.exists():
-            temporary = folder.with_name(f".{folder.name}-{os.getpid()}")
-            self.batches(0).save(str(temporary))
-            os.replace(temporary, folder)
+            with new_folder(folder) as temporary:
+                self.batches(0).save(str(temporary))
         return folder
 
     def sample(self, rows: int = 2) -> dict[str, Any]:

@@ -75,8 +75,8 @@ class FeatureConfig(Config):
 
     table: str
     pooling: Literal["mean", "sum", "sqrtn"] = "mean"
-    """For multi-valued features and sequences; with a sequence's `age`, values are weighted by (1 + hours)^-decay,
-    decay learned.
+    """For multi-valued features and sequences (of one value, all are that value's row); with a sequence's `age`, values
+    are weighted by (1 + hours)^-decay, decay learned.
     """
 
 

@@ -17,8 +17,8 @@ class Table(keras.layers.Layer):
     Args:
         name: the table's name in the YAML.
         config: its method and width.
-        features: the features that read it, and what `prepare` knows of them (of all features: a sequence names
-        another).
+        readers: the features that read it.
+        features: what `prepare` knows of all features (a sequence names another).
         seed: the experiment's seed.
     """
 

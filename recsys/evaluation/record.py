@@ -70,7 +70,7 @@ class Cost(Config):
     """What a run took."""
 
     seconds: dict[str, NonNegativeFloat]
-    """Wall-clock by stage: prepare, train, evaluate, export."""
+    """Wall-clock by stage: prepare, train, evaluate."""
     peak_memory_mib: NonNegativeFloat
     """Peak resident memory of the process."""
 

@@ -29,7 +29,8 @@ class ScannConfig(Config):
 
     kind: Literal["scann"] = "scann"
     leaves: NonNegativeInt | None = None
-    """Partitions of the catalogue: sqrt(items) by default; 0, the default below 20,000 items, scores every item."""
+    """Partitions of the catalogue: sqrt(items) by default; 0, the default below 20,000 items, scores every
+    item, and the next four keys are of no consequence."""
     leaves_to_search: PositiveInt | None = None
     """Partitions that a query looks into: more find more, and take longer. A fifth of them by default, at least 10."""
     reorder: PositiveInt | None = None
