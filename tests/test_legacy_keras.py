@@ -32,3 +32,13 @@ def test_keras_3_resolved_before_is_refused_with_a_cure() -> None:
     assert found.returncode == 1
     assert last.startswith("recsys.errors.InstallError: import recsys: tf.keras has already resolved to Keras 3")
     assert "import recsys before anything that uses tf.keras, or run with TF_USE_LEGACY_KERAS=1" in last
+
+
+def test_libraries_that_do_not_load_together_are_named_with_a_cure() -> None:
+    found = run("import sys; sys.modules['tensorflow_recommenders'] = None; import recsys._compat")
+    last = found.stderr.strip().splitlines()[-1]
+    assert found.returncode == 1
+    assert last.startswith(
+        "recsys.errors.InstallError: TensorFlow, Keras 2 and TFRS: cannot be loaded together (import of"
+    )
+    assert last.endswith("expected versions that fit each other; recsys doctor")

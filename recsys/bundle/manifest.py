@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Annotated, Literal, Self
@@ -10,6 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AwareDatetime, Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
 import recsys
+from recsys._versions import installed
 from recsys.config.base import Config
 from recsys.schema.config import Categorical, Feature, MultiValued, Numeric, Role, SchemaConfig, Sequence
 
@@ -93,17 +93,10 @@ class Versions(Config):
         """The versions in this environment, without importing any of them."""
         return cls(
             recsys=recsys.__version__,
-            tensorflow=_version("tensorflow") or _version("tensorflow-cpu") or "none",
-            numpy=_version("numpy") or "none",
-            scann=_version("scann"),
+            tensorflow=installed("tensorflow") or installed("tensorflow-cpu") or "none",
+            numpy=installed("numpy") or "none",
+            scann=installed("scann"),
         )
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 class FileFacts(Config):

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from recsys._compat import tf
 from recsys.data.dataset import Part
-from recsys.data.folder import new_folder
 from recsys.data.prepared import Prepared, dense
 from recsys.errors import DataError
+from recsys.files import new_folder
 
 POOL = 8
 """Row groups that are shuffled together."""

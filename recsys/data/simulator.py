@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 
 from recsys.config.digest import digest
 from recsys.data.cache import cache_dir
-from recsys.data.folder import new_folder
 from recsys.data.ground_truth import AGES, COUNTRIES, DAY, DEVICES, EPOCH, TAGS_PER_ITEM, GroundTruth
 from recsys.data.simulator_config import SimulatorConfig
 from recsys.data.source import SourceFiles
 from recsys.errors import DataError
+from recsys.files import new_folder
 
 VERSION = 1
 """Raised whenever the same config gives other events."""

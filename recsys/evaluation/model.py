@@ -49,7 +49,9 @@ def evaluate_model(
         metrics = {"model": result.summary()}
         if baseline:
             metrics["popularity"] = evaluate_popularity(*found).summary()
-        counts = {"users_evaluated": len(result.users), "users_without_relevant": result.without_relevant}
+        evaluated = len(result.users)
+        # Users who stand in no example of the part count too: all of them are left out of the means.
+        counts = {"users_evaluated": evaluated, "users_without_relevant": prepared.info.counts.users - evaluated}
         return Evaluated(metrics, counts)
     if isinstance(model, Ranker):
         labels, logits, weights = scores(model, prepared, part)

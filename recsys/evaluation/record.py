@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import platform
 import resource
@@ -12,6 +11,7 @@ from typing import Literal, Self
 
 from pydantic import AwareDatetime, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
 
+from recsys._versions import installed
 from recsys.config.base import Config
 from recsys.errors import DataError, Problem
 from recsys.files import write_text
@@ -46,19 +46,12 @@ class Environment(Config):
         """This process's environment; imports none of the libraries."""
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         return cls(
-            python=platform.python_version(),
+            python=platform.pythoninstalled(),
             platform=platform.platform(),
             cores=len(os.sched_getaffinity(0)),
             memory_gib=round(memory / 2**30, 2),
-            versions={name: version for name in DISTRIBUTIONS if (version := _version(name))},
+            versions={name: version for name in DISTRIBUTIONS if (version := installed(name))},
         )
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def peak_memory_mib() -> float:

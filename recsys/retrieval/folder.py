@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
+from recsys import files
 from recsys.errors import BundleError
 from recsys.retrieval.index import VECTORS, Vectors
 
@@ -24,14 +22,8 @@ def new_folder(folder: Path) -> Iterator[Path]:
     """
     if folder.exists() and any(folder.iterdir()):
         raise BundleError(str(folder), "there is something here already", "a new folder", "remove it or name another")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        draft.chmod(0o755)
+    with files.new_folder(folder) as draft:
         yield draft
-        os.replace(draft, folder)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
 
 
 def load_vectors(folder: Path) -> Vectors:

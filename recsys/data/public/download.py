@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-import tempfile
 import urllib.error
 import urllib.request
 import zipfile
@@ -17,9 +15,9 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from recsys.data.cache import cache_dir
-from recsys.data.folder import new_folder
 from recsys.data.public.definition import Download, PublicDataset
 from recsys.errors import DataError
+from recsys.files import new_folder, write_text
 
 _TIMEOUT = 30.0  # seconds without a byte
 _CHUNK = 1 << 18
@@ -114,10 +112,7 @@ def _pin(url: str, sha256: str) -> None:
             "if the publisher has changed the file and you trust the new one, remove its line there",
         )
     pins[url] = sha256
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=lock.parent, prefix=".checksums.", delete=False) as temporary:
-        temporary.write(json.dumps(pins, indent=1, sort_keys=True))
-    os.replace(temporary.name, lock)
+    write_text(lock, json.dumps(pins, indent=1, sort_keys=True))
 
 
 def _unzip(archive: Path, names: tuple[str, ...], folder: Path) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 import duckdb
 
 from recsys.data.cache import cache_dir
-from recsys.data.folder import new_folder
 from recsys.data.public.definition import Layout, PublicDataset
 from recsys.data.public.download import download
 from recsys.data.public.frappe import FRAPPE
@@ -19,6 +18,7 @@ from recsys.data.public.movielens import MOVIELENS
 from recsys.data.public.s3rec import S3REC
 from recsys.data.source import SourceFiles
 from recsys.errors import ConfigError, DataError
+from recsys.files import new_folder
 
 DATASETS: dict[str, PublicDataset] = {dataset.name: dataset for dataset in (*MOVIELENS, *S3REC, GLOBO, FRAPPE)}
 """Every public data set, by name."""
