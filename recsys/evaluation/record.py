@@ -46,7 +46,7 @@ class Environment(Config):
         """This process's environment; imports none of the libraries."""
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         return cls(
-            python=platform.pythoninstalled(),
+            python=platform.python_version(),
             platform=platform.platform(),
             cores=len(os.sched_getaffinity(0)),
             memory_gib=round(memory / 2**30, 2),
