@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, ConfigDict, Field, NonNegativeInt, ValidationError, model_validator
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic import AfterValidator, ConfigDict, Field, NonNegativeInt, model_validator
 
-from recsys.config.base import Config
+from recsys.config.base import Config, Misfit, misfits
 from recsys.config.digest import digest
 from recsys.data.config import DataConfig, DuckDBEngine, LeaveLastOut, TemporalSplit
 from recsys.embeddings.config import EmbeddingsConfig
@@ -17,9 +16,6 @@ from recsys.export.config import RetrievalConfig
 from recsys.models.config import ModelConfig, TwoTowerConfig
 from recsys.schema.config import SchemaConfig
 from recsys.training.config import TrainingConfig
-
-Misfit = tuple[tuple[str, ...], str]
-"""A key of the config, and why it does not fit the rest."""
 
 _FOLDER_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
@@ -69,13 +65,7 @@ class ExperimentConfig(Config):
         ]
         found += self._data_problems() + self._model_problems()
         if found:
-            raise ValidationError.from_exception_data(
-                "ExperimentConfig",
-                [
-                    InitErrorDetails(type=PydanticCustomError("misfit", "{text}", {"text": text}), loc=key, input=None)
-                    for key, text in found
-                ],
-            )
+            raise misfits(found)
         return self
 
     def _data_problems(self) -> list[Misfit]:
@@ -86,12 +76,13 @@ class ExperimentConfig(Config):
         return []
 
     def _model_problems(self) -> list[Misfit]:
-        model = self.model
+        model, found = self.model, list[Misfit]()
         if not isinstance(model, TwoTowerConfig):
             if self.data.negatives is None:
-                return [(("data", "negatives"), "a ranker learns from negatives too; say which events are")]
-            return []
-        found: list[Misfit] = []
+                found.append((("data", "negatives"), "a ranker learns from negatives too; say which events are"))
+            if not self.table_schema.features:
+                found.append((("schema", "features"), "there is no feature to rank by; add one"))
+            return found
         if self.data.negatives is not None:
             found.append((("data", "negatives"), "a two_tower model trains on positives alone; remove it"))
         widths, sound = {}, not self.embeddings.problems(self.table_schema)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
-import uuid
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -12,6 +11,7 @@ from typing import Self
 
 from recsys.bundle.manifest import MANIFEST, Description, FileFacts, Manifest, Versions
 from recsys.bundle.verify import files_in, numbered, sha256
+from recsys.files import draft_folder
 
 
 class BundleWriter:
@@ -32,7 +32,7 @@ class BundleWriter:
 
     def __init__(self, bundles: Path | str) -> None:
         self._bundles = Path(bundles)
-        self._temporary = self._bundles / f".writing-{uuid.uuid4().hex}"
+        self._draft = ExitStack()
         self._description: Description | None = None
         self._folder: Path | None = None
 
@@ -54,17 +54,15 @@ class BundleWriter:
         return self._folder
 
     def __enter__(self) -> Self:
-        self._temporary.mkdir(parents=True)
+        self._temporary = self._draft.enter_context(draft_folder(self._bundles / "bundle"))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        try:
+        with self._draft:
             if kind is None:
                 self._folder = self._publish()
-        finally:
-            shutil.rmtree(self._temporary, ignore_errors=True)
 
     def _publish(self) -> Path:
         if self._description is None:

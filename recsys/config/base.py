@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 T = TypeVar("T")
 
@@ -39,3 +41,20 @@ def default_tag(key: str, value: str) -> BeforeValidator:
         return {key: value, **raw} if isinstance(raw, dict) else raw
 
     return BeforeValidator(fill)
+
+
+Misfit = tuple[tuple[str, ...], str]
+"""A key of a config, and why it does not fit the rest."""
+
+
+def misfits(found: Sequence[Misfit]) -> ValidationError:
+    """For a model validator to raise: parts that are sound by themselves but do not fit each other, each at its own
+    key.
+    """
+    return ValidationError.from_exception_data(
+        "misfits",
+        [
+            InitErrorDetails(type=PydanticCustomError("misfit", "{text}", {"text": text}), loc=key, input=None)
+            for key, text in found
+        ],
+    )

@@ -9,12 +9,21 @@ from typing import Literal
 
 from recsys.data import names
 from recsys.data.config import LeaveLastOut, RandomSplit, Rule, Split, TemporalSplit
-from recsys.data.prepare.layout import RESERVED
 from recsys.data.profile import Column, Tables, opened
 from recsys.data.source import Role as TableRole
 from recsys.data.source import SourceFiles, place
 from recsys.errors import Problem, SchemaError
-from recsys.schema.config import Categorical, Feature, MultiValued, Numeric, Role, SchemaConfig, Sequence, Vector
+from recsys.schema.config import (
+    RESERVED,
+    Categorical,
+    Feature,
+    MultiValued,
+    Numeric,
+    Role,
+    SchemaConfig,
+    Sequence,
+    Vector,
+)
 
 FEW = 50
 """Integers with at most this many different values are taken as codes."""

@@ -131,12 +131,12 @@ def served_users(prepared: Prepared) -> pa.Table:
     order = np.lexsort((events.time, user)) if events.time is not None else np.arange(len(user))
     newest = order[np.arange(len(user)) >= start[1:][user] - longest]
     lengths = np.minimum(np.diff(start), longest)
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-    columns["history"] = pa.ListArray.from_arrays(offsets, pa.array(events.item_index[newest], pa.int32()))
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    columns["history"] = pa.LargeListArray.from_arrays(offsets, pa.array(events.item_index[newest], pa.int32()))
     if events.time is not None:
-        columns["history_time"] = pa.ListArray.from_arrays(offsets, pa.array(events.time[newest], pa.int64()))
+        columns["history_time"] = pa.LargeListArray.from_arrays(offsets, pa.array(events.time[newest], pa.int64()))
     seen = pa.array(events.item_index, pa.int32())
-    columns["seen"] = pa.ListArray.from_arrays(start.astype(np.int32), seen)
+    columns["seen"] = pa.LargeListArray.from_arrays(start, seen)
     return pa.table(columns)
 
 

@@ -7,15 +7,17 @@ The schema speaks of meaning only; widths and tables belong to `embeddings`. Fea
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
-from recsys.config.base import Config, default_tag
+from recsys.config.base import Config, Misfit, default_tag, misfits
 
 Role = Literal["user", "item", "context"]
 """Whom a feature describes. `user` and `item` features are one value per user or item (taken from the users or items
-table, or else from the latest training event that names them); `context` features are one value per event."""
+table, or else from the latest training event that names them, or else from the earliest event: a value that changes in
+time should be a context feature); `context` features are one value per event."""
 
 
 class VocabularyEncoding(Config):
@@ -85,8 +87,19 @@ class Numeric(_Feature):
     kind: Literal["numeric"]
     transform: Literal["standardize", "log", "bucketize"] = "standardize"
     """`standardize`: (x - mean) / sd; `log`: sign(x) log(1 + |x|), standardised; `bucketize`: an id by quantile."""
-    buckets: PositiveInt = 10
-    """Number of quantile buckets, for `bucketize`."""
+    buckets: PositiveInt | None = None
+    """Number of quantile buckets, for `bucketize`: 10 by default."""
+
+    @property
+    def bucket_count(self) -> int:
+        """`buckets`, or its default."""
+        return 10 if self.buckets is None else self.buckets
+
+    @model_validator(mode="after")
+    def _buckets_are_for_bucketize(self) -> Self:
+        if self.buckets is not None and self.transform != "bucketize":
+            raise misfits([(("buckets",), f"{self.transform} has no buckets; remove it, or use transform: bucketize")])
+        return self
 
 
 class Vector(_Feature):
@@ -99,6 +112,14 @@ class Vector(_Feature):
 Feature = Annotated[Categorical | MultiValued | Sequence | Numeric | Vector, Field(discriminator="kind")]
 
 
+RESERVED: Mapping[Role, frozenset[str]] = {
+    "user": frozenset({"user", "event_start", "event_count"}),
+    "item": frozenset({"item", "title", "train_count"}),
+    "context": frozenset({"user_index", "item_index", "label", "weight", "time", "history_stop"}),
+}
+"""Columns that the prepared tables have anyway: no feature may be called so."""
+
+
 class SchemaConfig(Config):
     """The columns of the event log and the features made from them."""
 
@@ -107,8 +128,8 @@ class SchemaConfig(Config):
     item: str
     """Column of the event log that names the item."""
     timestamp: str | None = None
-    """Column with the event's time: a number in `timestamp_unit`, a date/time type, or ISO 8601 text (UTC if it names no
-    offset)."""
+    """Column with the event's time: a number in `timestamp_unit`, a date/time type, or ISO 8601 text (UTC if it names
+    no offset)."""
     timestamp_unit: Literal["s", "ms", "us"] = "s"
     """Unit of a numeric timestamp; dates and times are converted to it, finer parts cut off."""
     weight: str | None = None
@@ -120,20 +141,35 @@ class SchemaConfig(Config):
 
     @model_validator(mode="after")
     def _features_fit(self) -> Self:
-        for name, feature in self.features.items():
-            if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
-                raise ValueError(f"feature name {name!r} must be a letter, then letters, digits and underscores")
-            # A SavedModel calls the ages of a sequence NAME_age.
-            if isinstance(feature, Sequence) and feature.age and f"{name}_age" in self.features:
-                raise ValueError(f"feature {name}_age collides with the ages of sequence {name!r}; rename it")
-            if not isinstance(feature, Sequence):
-                continue
-            source = self.features.get(feature.of)
-            if not isinstance(source, Categorical) or source.role != "item":
-                raise ValueError(f"sequence {name!r}: 'of' names {feature.of!r}, which is no categorical item feature")
-            if self.timestamp is None:
-                raise ValueError(f"sequence {name!r} needs `timestamp`: a history is what came strictly before")
+        found: list[Misfit] = [
+            (("features", name), text)
+            for name, feature in self.features.items()
+            for text in (*self._name_problems(name, feature), *self._sequence_problems(feature))
+        ]
+        if self.timestamp is None and self.timestamp_unit != "s":
+            found.append((("timestamp_unit",), "there is no `timestamp`; name its column, or remove the unit"))
+        if found:
+            raise misfits(found)
         return self
+
+    def _name_problems(self, name: str, feature: Feature) -> Iterator[str]:
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
+            yield f"feature name {name!r} must be a letter, then letters, digits and underscores; rename it"
+        if name in RESERVED[feature.role]:
+            cure = f"rename the feature and give it `column: {getattr(feature, 'column', None) or name}`"
+            yield f"feature {name!r}: the prepared data have a column of this name; {cure}"
+        # A SavedModel calls the ages of a sequence NAME_age.
+        if isinstance(feature, Sequence) and feature.age and f"{name}_age" in self.features:
+            yield f"feature {name}_age collides with the ages of sequence {name!r}; rename it"
+
+    def _sequence_problems(self, feature: Feature) -> Iterator[str]:
+        if not isinstance(feature, Sequence):
+            return
+        source = self.features.get(feature.of)
+        if not isinstance(source, Categorical) or source.role != "item":
+            yield f"`of` names {feature.of!r}, which is no categorical item feature; name one"
+        if self.timestamp is None:
+            yield "a sequence needs schema.timestamp: a history is what came strictly before; name the column"
 
     def of_role(self, *roles: Role) -> dict[str, Feature]:
         """The features with one of these roles, in the YAML's order."""

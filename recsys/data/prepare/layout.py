@@ -16,12 +16,6 @@ from recsys.data.source import Role, place
 from recsys.errors import Problem, SchemaError
 from recsys.schema.config import Categorical, Feature, MultiValued, Numeric, SchemaConfig, Sequence, Vector
 
-RESERVED = {
-    "user": {"user", "event_start", "event_count"},
-    "item": {"item", "title", "train_count"},
-    "context": {"user_index", "item_index", "label", "weight", "time", "history_stop"},
-}
-"""Columns that the prepared tables have anyway."""
 CATEGORIES: tuple[Form, ...] = ("text", "integer", "boolean")
 NUMBERS: tuple[Form, ...] = ("integer", "float", "boolean", "text")
 
@@ -87,12 +81,6 @@ def _config_problems(data: DataConfig, schema: SchemaConfig) -> Iterator[Problem
             "data.split.kind", f"{data.split.kind!r}, but the schema names no timestamp", "a split that needs no time",
             "name the column in schema.timestamp, or choose kind: random",
         )  # fmt: skip
-    for name, feature in schema.features.items():
-        if name in RESERVED[feature.role]:
-            yield Problem(
-                f"schema.features.{name}", f"the prepared {feature.role} table has a column of this name",
-                "another feature name", f"rename the feature and give it `column: {schema.column(name)}`"
-            )  # fmt: skip
 
 
 def _column_problems(

@@ -6,10 +6,7 @@ import hashlib
 import json
 import os
 import shutil
-import socket
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import get_args
 
@@ -32,6 +29,7 @@ from recsys.data.prepare.splits import TRAIN, staged
 from recsys.data.prepare.write import BASE, write_rows, write_table
 from recsys.data.source import Role, SourceFiles, as_parquet, place
 from recsys.errors import DataError, Problem
+from recsys.files import draft_folder
 from recsys.schema.config import SchemaConfig, Sequence
 
 PARTS: tuple[Part, ...] = get_args(Part)
@@ -63,7 +61,7 @@ def prepare(name: str, data: DataConfig, schema: SchemaConfig, files: SourceFile
             str(out), "holds something else than this data set", "a new or empty folder", "remove it, or name another"
         )
     try:
-        with _temporary_beside(target) as folder:
+        with draft_folder(target) as folder:
             with start(data.engine, folder) as runner:
                 _Preparation(name, digest, data, schema, files, runner, folder).write(folder / "ready")
             _move(folder / "ready", target, digest)
@@ -225,31 +223,6 @@ def _digest_of(folder: Path) -> str | None:
         return DatasetInfo.model_validate_json((folder / "dataset.json").read_bytes()).digest
     except (OSError, ValidationError):
         return None
-
-
-@contextmanager
-def _temporary_beside(target: Path) -> Iterator[Path]:
-    """A folder beside `target` that is gone afterwards; those of dead processes are removed first."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    mark = f".tmp-{socket.gethostname()}-"
-    for stale in target.parent.glob(f"{target.name}{mark}*"):
-        if not _is_alive(stale.name.rpartition(mark)[2].partition("-")[0]):
-            shutil.rmtree(stale, ignore_errors=True)
-    folder = Path(tempfile.mkdtemp(prefix=f"{target.name}{mark}{os.getpid()}-", dir=target.parent))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _is_alive(pid: str) -> bool:
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, ValueError):
-        return True
-    return True
 
 
 def _move(ready: Path, target: Path, digest: str) -> None:

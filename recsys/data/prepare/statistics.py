@@ -51,7 +51,7 @@ def describe(name: str, feature: Numeric, stream: Stream) -> NumericInfo:
     std = math.sqrt(variance)
     boundaries: Sequence[float] = ()
     if feature.transform == "bucketize":
-        ranks = [total * bucket // feature.buckets for bucket in range(1, feature.buckets)]
+        ranks = [total * bucket // feature.bucket_count for bucket in range(1, feature.bucket_count)]
         boundaries = sorted(set(values_at(stream(), ranks)))
     return NumericInfo(
         role=feature.role,

@@ -165,11 +165,6 @@ def test_split_by_time_without_times(refuse, line):
         refuse(SchemaError, parts, line, schema={"timestamp": None}, split={"kind": kind})
 
 
-def test_reserved_feature_names(refuse, line):
-    parts = ["schema.features.item", "rename the feature and give it `column: item`"]
-    refuse(SchemaError, parts, line, {"item": feature("categorical", "item")})
-
-
 def test_files(refuse, line, tmp_path):
     def written(name, content):
         path = tmp_path / name

@@ -76,9 +76,9 @@ def test_temporaries_of_dead_processes_are_removed(small):
     shutil.rmtree(folder)
     dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
     host = os.uname().nodename
-    stale = folder.parent / f"{folder.name}.tmp-{host}-{int(dead.stdout)}-abc"
-    alive = folder.parent / f"{folder.name}.tmp-{host}-{os.getppid()}-abc"
-    elsewhere = folder.parent / f"{folder.name}.tmp-another.host-{int(dead.stdout)}-abc"
+    stale = folder.parent / f".{folder.name}.draft-{host}-{int(dead.stdout)}-abc"
+    alive = folder.parent / f".{folder.name}.draft-{host}-{os.getppid()}-abc"
+    elsewhere = folder.parent / f".{folder.name}.draft-another.host-{int(dead.stdout)}-abc"
     for path in (stale, alive, elsewhere):
         path.mkdir()
     prepare(*small)
