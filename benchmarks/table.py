@@ -20,7 +20,7 @@ from recsys.files import write_text
 RESULTS = Path(__file__).parent / "results"
 README = Path(__file__).parents[1] / "README.md"
 MARKS = "<!-- figures: python benchmarks/table.py --write -->\n", "<!-- /figures -->\n"
-RANKING = ("ndcg@10", "recall@10", "recall@100", "coverage@10")
+SHOWN = ("ndcg@10", "recall@10", "recall@100", "coverage@10", "auc", "logloss")
 
 
 def tables(results: Path = RESULTS) -> str:
@@ -40,15 +40,14 @@ def _quality(results: Path) -> str:
     """Test metrics over the seeds of a config: NAME-seed*.json."""
     runs: dict[str, list[RunRecord]] = defaultdict(list)
     for path in sorted(results.glob("*-seed*.json")):
-        record = RunRecord.read(path)
-        runs[record.name].append(record)
+        runs[path.stem.rpartition("-seed")[0]].append(RunRecord.read(path))
     rows = []
     for name, records in sorted(runs.items()):
         seeds = ", ".join(str(seed) for seed in sorted(record.seed for record in records))
         for who in records[0].metrics:
-            found = {metric: [record.metrics[who].get(metric) for record in records] for metric in RANKING}
+            found = {metric: [record.metrics[who].get(metric) for record in records] for metric in SHOWN}
             rows.append([f"`configs/{name}.yaml`", seeds, who, *(_mean(values) for values in found.values())])
-    return _markdown(["config", "seeds", "", *RANKING], rows)
+    return _markdown(["config", "seeds", "", *SHOWN], rows)
 
 
 def _mean(values: Sequence[float | None]) -> str:
