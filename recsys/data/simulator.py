@@ -28,7 +28,7 @@ from recsys.data.source import SourceFiles
 from recsys.errors import DataError
 from recsys.files import new_folder
 
-VERSION = 1
+VERSION = 2
 """Raised whenever the same config gives other events."""
 TRUTH = "truth.npz"
 """The file of `GroundTruth.load`, beside the tables."""
@@ -101,7 +101,8 @@ def _items(truth: GroundTruth) -> pa.Table:
     return pa.table(
         {
             "item_id": ids,
-            "title": pc.binary_join_element_wise("Item", ids.cast(pa.string()), " "),
+            # With the category, so that whoever reads recommendations sees tastes in them.
+            "title": pc.binary_join_element_wise("Item", ids.cast(pa.string()), "of", category, " "),
             "category": category,
             "tags": pa.ListArray.from_arrays(offsets, tags),
             "price": price,

@@ -137,7 +137,7 @@ def test_recommendations_are_new_to_the_user(trained_run: Trained, for_programs:
     scores = [item["score"] for item in found["items"]]
     assert len(set(items)) == 12
     assert scores == sorted(scores, reverse=True)
-    assert all(item["title"] == f"Item {item['item']}" for item in found["items"])
+    assert all(item["title"].startswith(f"Item {item['item']} of category ") for item in found["items"])
     liked = [item["item"] for item in found["liked"]]
     assert liked
     assert not set(items) & set(liked)
