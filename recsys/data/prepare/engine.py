@@ -100,7 +100,7 @@ class _Spark(Runner):
         self._connection = ibis.pyspark.connect(self._session)
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        from py4j.protocol import Py4JError  # type: ignore[import-untyped]
+        from py4j.protocol import Py4JError
         from pyspark.errors import PySparkException
 
         self._session.stop()
