@@ -13,6 +13,8 @@ from hypothesis import HealthCheck, settings
 from tests.trained import trained_copy, trained_run  # noqa: F401
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# Servers of the tests stand on this machine, whatever proxy leads out of it.
+os.environ.update(NO_PROXY="127.0.0.1,localhost", no_proxy="127.0.0.1,localhost")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 # The terminal's size and colours must not decide what a test sees.
 os.environ.update(COLUMNS="200", NO_COLOR="1", TERM="dumb")
