@@ -19,7 +19,10 @@ Logs = dict[str, float] | None
 
 @runtime_checkable
 class Resumable(Protocol):
-    """A callback with something to remember across a kill: `state` goes into every checkpoint as JSON."""
+    """A callback with something to remember across a kill: `state` goes into every checkpoint as JSON.
+
+    It is found again by its class, so a run has at most one of each.
+    """
 
     state: dict[str, Any]
 
@@ -67,7 +70,8 @@ class EarlyStopping(keras.callbacks.Callback):
             self.state = {"best": value, "name": name, "waited": 0}
         else:
             self.state = {**self.state, "waited": self.state["waited"] + 1}
-            self.model.stop_training = self.state["waited"] >= self._patience
+            if self.state["waited"] >= self._patience:  # and never False: another callback may have stopped
+                self.model.stop_training = True
 
 
 class FiniteLoss(keras.callbacks.Callback):

@@ -205,3 +205,17 @@ def test_every_loss_that_is_not_finite_is_seen(training: Callable[[], Training])
     for loss in (float("nan"), float("inf"), float("-inf")):
         with pytest.raises(TrainingError, match=r"training step 0: the loss is -?(nan|inf); expected a finite loss"):
             watch.on_train_batch_end(0, {"loss": loss})
+
+
+class StopInTheSecondEpoch(keras.callbacks.Callback):
+    """A user's own callback."""
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self.model.stop_training = epoch == 1
+
+
+def test_early_stopping_does_not_revoke_anothers_stop(training: Callable[[], Training]) -> None:
+    """In the second epoch nothing is better, patience is left, and another callback, which stands before, stops."""
+    run, values = training(), iter([0.5, 0.4, 0.3, 0.2])
+    position = run.fit(4, Validation(lambda: {"m": next(values)}), StopInTheSecondEpoch(), run.stopping(3))
+    assert (position.epoch, position.finished) == (2, True)
