@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveInt
 
 from recsys.config.base import Config, Many
+from recsys.interactions.config import InteractionConfig
 from recsys.objectives.config import InBatchSoftmaxConfig
 
 Rate = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -44,9 +45,14 @@ class TwoTowerConfig(Config):
 
 
 class RankerConfig(Config):
-    """All features, concatenated, through an MLP to one logit, trained by binary cross-entropy."""
+    """All features through an interaction (if there is one) and an MLP to one logit, trained by binary cross-entropy.
+
+    With `interaction: {kind: cross}` that is the stacked DCN-V2.
+    """
 
     kind: Literal["ranker"]
+    interaction: InteractionConfig | None = None
+    """How features meet before the MLP; left out, they are only concatenated."""
     mlp: MLPConfig = MLPConfig(hidden=(256, 128))
 
 

@@ -7,16 +7,17 @@ from collections.abc import Mapping
 from recsys._compat import tf
 from recsys.data.dataset import FeatureInfo
 from recsys.embeddings.config import EmbeddingsConfig
+from recsys.interactions.cross import CrossNetwork
 from recsys.models.base import Batch, EmbeddingModel
 from recsys.models.config import RankerConfig
 from recsys.models.layers import MLP
 
 
 class Ranker(EmbeddingModel):
-    """Embeddings -> MLP -> one logit, trained by binary cross-entropy on `label`.
+    """Embeddings -> interaction -> MLP -> one logit, trained by binary cross-entropy on `label`.
 
     Args:
-        config: the MLP.
+        config: the interaction, if any, and the MLP.
         embeddings: tables, and which feature reads which.
         features: what `prepare` knows of every feature.
         seed: of initial weights and dropout.
@@ -27,13 +28,17 @@ class Ranker(EmbeddingModel):
     ) -> None:
         super().__init__(embeddings, features, seed)
         self.config = config
+        self._cross = CrossNetwork(config.interaction, seed, "ranker_cross") if config.interaction else None
         self._mlp = MLP(config.mlp, 1, seed, self.global_step, "ranker_mlp")
         self.score = tf.function(lambda batch: self.logits(batch), reduce_retracing=True)
 
     def logits(self, batch: Batch, training: bool = False) -> tf.Tensor:
         """[B] log-odds of a positive label."""
         vectors = self.embeddings({**batch["query"], **batch["item"]})
-        return tf.squeeze(self._mlp(tf.concat(list(vectors.values()), -1), training=training), -1)
+        x = tf.concat(list(vectors.values()), -1)
+        if self._cross is not None:
+            x = self._cross(x)
+        return tf.squeeze(self._mlp(x, training=training), -1)
 
     def example_losses(self, batch: Batch, training: bool) -> tf.Tensor:
         """[b] binary cross-entropy of each example."""

@@ -21,9 +21,12 @@ from tests.worlds import EMBEDDINGS
 BATCH = 96
 
 
-def ranker(world: Prepared, **mlp: Any) -> Ranker:
+CROSS = {"kind": "cross"}
+
+
+def ranker(world: Prepared, interaction: dict[str, Any] | None = None, **mlp: Any) -> Ranker:
     model = make_model(
-        RankerConfig.model_validate({"kind": "ranker", "mlp": mlp}),
+        RankerConfig.model_validate({"kind": "ranker", "interaction": interaction, "mlp": mlp}),
         EmbeddingsConfig.model_validate(EMBEDDINGS),
         world.info.features,
         world.train_count,
@@ -83,6 +86,40 @@ def test_without_hidden_layers_it_cannot(world: Prepared) -> None:
     """The planted structure asks for an interaction: a bar that sums of single features do not reach."""
     _, after = auc_after_training(ranker(world, hidden=[]), world, epochs=10)
     assert after < 0.7
+
+
+def test_a_cross_layer_can_without_hidden_layers(world: Prepared) -> None:
+    _, after = auc_after_training(ranker(world, CROSS, hidden=[]), world, epochs=25)
+    assert after > 0.95
+
+
+def test_dcn_v2_is_stacked(world: Prepared) -> None:
+    """Embeddings, cross layers, ReLU, one logit: recomputed from the weights."""
+    model, inputs = ranker(world, {"kind": "cross", "layers": 2}, hidden=[8]), pairs(world, np.arange(40))
+    vectors = model.embeddings({**inputs["query"], **inputs["item"]})
+    x0 = x = np.concatenate([vector.numpy() for vector in vectors.values()], -1).astype(np.float64)
+    names = ("kernel_1", "bias_1", "kernel_2", "bias_2", "hidden", "hidden_bias", "output", "output_bias")
+    dense = [v for v in model.dense_variables() if v.shape.rank > 0]  # the decay of ages is a scalar
+    for variable in dense:  # biases start at 0 and would not show
+        variable.assign_add(tf.random.stateless_normal(variable.shape, [1, 2], stddev=0.1))
+    weight = dict(zip(names, (v.numpy().astype(np.float64) for v in dense), strict=True))
+    for layer in (1, 2):
+        x = x0 * (x @ weight[f"kernel_{layer}"] + weight[f"bias_{layer}"]) + x
+    hidden = np.maximum(x @ weight["hidden"] + weight["hidden_bias"], 0)
+    expected = (hidden @ weight["output"] + weight["output_bias"])[:, 0]
+    np.testing.assert_allclose(model.logits(inputs), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_every_weight_of_dcn_v2_learns(world: Prepared) -> None:
+    model, inputs = ranker(world, {"kind": "cross", "projection_dim": 3}, hidden=[8]), pairs(world, np.arange(96))
+    inputs["query"] |= {
+        "history": tf.ones([96, 4], tf.int32) * 3,
+        "history.age": tf.ones([96, 4]) * 3600 * [1, 2, 3, 4],
+    }
+    before = [tf.identity(v) for v in model.trainable_variables]
+    model.train_step(inputs)
+    for variable, old in zip(model.trainable_variables, before, strict=True):
+        assert not np.array_equal(variable, old), variable.name
 
 
 def test_loss_is_weighted_cross_entropy_over_the_global_batch(world: Prepared) -> None:

@@ -1,0 +1,67 @@
+"""The cross network of DCN-V2 (Wang et al., "DCN V2: Improved Deep & Cross Network", WWW 2021)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from recsys._compat import keras, tf, tfrs
+from recsys.embeddings.seeds import seed_for
+from recsys.errors import ConfigError
+from recsys.interactions.config import CrossConfig
+
+
+class CrossNetwork(keras.layers.Layer):
+    """All features' vectors, concatenated, crossed with themselves: [B, n] -> [B, n].
+
+        x_{l+1} = x_0 ⊙ (W_l x_l + b_l) + x_l,   W_l = V_l U_l of rank `projection_dim` if there is one (eqs. 1 and 2)
+
+    Args:
+        config: how many layers, and of what rank.
+        seed: the experiment's seed.
+        name: the layer's name; initial weights depend on it and on the seed.
+    """
+
+    def __init__(self, config: CrossConfig, seed: int, name: str = "cross") -> None:
+        super().__init__(name=name)
+        self._projection_dim = config.projection_dim
+        self._layers = [
+            tfrs.layers.dcn.Cross(
+                config.projection_dim, kernel_initializer=_Glorot(seed_for(seed, "cross", layer)), name=layer
+            )
+            for layer in (f"{name}_{number}" for number in range(config.layers))
+        ]
+
+    def build(self, shape: tf.TensorShape) -> None:
+        """Checks the width that it finds.
+
+        Raises:
+            ConfigError: `projection_dim` saves nothing at this width.
+        """
+        width, rank = shape[-1], self._projection_dim
+        if rank is not None and rank >= width:
+            cure = "lower it, or leave it out for full matrices"
+            raise ConfigError("model.interaction.projection_dim", str(rank), f"less than the width, {width}", cure)
+        super().build(shape)
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        """Through all layers."""
+        crossed = x
+        for layer in self._layers:
+            crossed = layer(x, crossed)
+        return crossed
+
+
+class _Glorot(keras.initializers.Initializer):
+    """Glorot's uniform distribution with a seed for each shape: TFRS gives copies of one initializer to both factors of
+    a low-rank layer, which would otherwise begin with the same numbers.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+
+    def __call__(self, shape: Sequence[int], dtype: tf.DType | None = None) -> tf.Tensor:
+        seed = seed_for(self._seed, *map(str, shape))
+        return keras.initializers.GlorotUniform(seed)(shape, dtype)
+
+    def get_config(self) -> dict[str, int]:
+        return {"seed": self._seed}
