@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from recsys._compat import keras, tf
-from recsys.embeddings.config import LazyAdamConfig, RowwiseAdagradConfig
+from recsys.embeddings.optimizers.config import LazyAdamConfig, RowwiseAdagradConfig
 from recsys.embeddings.optimizers import LazyAdam, RowwiseAdagrad, make_table_optimizer
 
 V, D = 7, 3

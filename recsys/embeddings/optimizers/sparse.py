@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from recsys._compat import keras, tf
-from recsys.embeddings.config import LazyAdamConfig, TableOptimizerConfig
+from recsys.embeddings.optimizers.config import TableOptimizerConfig
 
 
 class LazyAdam(keras.optimizers.Optimizer):
@@ -162,6 +162,7 @@ def rows_of(gradient: tf.Tensor | tf.IndexedSlices, variable: tf.Variable) -> tu
 
 def make_table_optimizer(config: TableOptimizerConfig) -> keras.optimizers.Optimizer:
     """The Keras optimizer that a config describes."""
-    if isinstance(config, LazyAdamConfig):
+    if config.kind == "lazy_adam":
         return LazyAdam(config.learning_rate, config.beta_1, config.beta_2, config.epsilon)
+    assert config.kind == "rowwise_adagrad"
     return RowwiseAdagrad(config.learning_rate, config.initial_accumulator, config.epsilon)
