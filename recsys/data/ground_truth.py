@@ -14,6 +14,7 @@ from recsys.data.simulator_config import SimulatorConfig
 EPOCH = 1_704_067_200
 """The world begins on 2024-01-01, in Unix seconds."""
 DAY = 86_400
+WEEK = 7 * DAY
 AGES = ("13-17", "18-24", "25-34", "35-49", "50-64", "65+")
 COUNTRIES = ("US", "IN", "BR", "DE", "JP", "NG", "FR", "MX")
 DEVICES = ("mobile", "desktop", "tv")
@@ -49,6 +50,10 @@ class GroundTruth:
     """[items] rank^-zipf, not normalised; independent of the item's vector and number."""
     cold: NDArray[np.bool_]
     """[items] whether the item appears only at `release`."""
+    user_life: Integers
+    """[users, 2] the user's first second, and the first one after the last."""
+    item_life: Integers
+    """[items, 2] likewise; a cold item's life begins at `release`."""
     device_effect: Floats
     """[devices, categories] what the device adds to the utility of a category."""
 
@@ -65,6 +70,10 @@ class GroundTruth:
         item_vectors = _mixed(rng, attributes, config.attribute_share) / np.sqrt(width)
         rank = rng.permutation(items) + 1
         cold = rng.permutation(items) < round(config.cold_items * items)
+        cold = cold if not cold.all() else np.zeros_like(cold)
+        births = np.random.default_rng([config.seed, 4])
+        item_life = _lives(births, config, items, config.item_births)
+        item_life[cold] = _release(config), _end(config)
         age = rng.integers(0, len(AGES), users)
         weights = 1 / np.arange(1, len(COUNTRIES) + 1)
         country = rng.choice(len(COUNTRIES), users, p=weights / weights.sum())
@@ -81,19 +90,21 @@ class GroundTruth:
             item_category=category,
             item_tags=tags,
             popularity=rank.astype(np.float64) ** -config.zipf,
-            cold=cold if not cold.all() else np.zeros_like(cold),
+            cold=cold,
+            user_life=_lives(births, config, users, config.user_births),
+            item_life=item_life,
             device_effect=(_DEVICE_EFFECT * rng.standard_normal((len(DEVICES), config.categories))).astype(np.float32),
         )
 
     @property
     def end(self) -> int:
         """The first second after the world's last."""
-        return EPOCH + self.config.days * DAY
+        return _end(self.config)
 
     @property
     def release(self) -> int:
         """The second from which cold items can be picked: the last tenth of the time begins."""
-        return self.end - self.config.days * DAY // 10
+        return _release(self.config)
 
     def taste(self, users: ArrayLike, times: ArrayLike) -> Floats:
         """[n, d] tastes of `users` at `times` (Unix seconds)."""
@@ -108,13 +119,14 @@ class GroundTruth:
         return np.einsum("nd,nd->n", self.taste(users, times), self.item_vectors[np.asarray(items)])
 
     def scores(self, users: ArrayLike, times: ArrayLike) -> Floats:
-        """[n, items] the logits by which the users pick at these times, on an average device; -inf before release.
+        """[n, items] the logits by which the users pick at these times, on an average device; -inf outside a life.
 
         Ranking by them is the best that any model can do.
         """
         scores = self.config.taste * (self.taste(users, times) @ self.item_vectors.T) + np.log(self.popularity)
-        unborn = self.cold & (np.asarray(times)[:, None] < self.release)
-        return np.where(unborn, -np.inf, scores).astype(np.float32)
+        now = np.asarray(times)[:, None]
+        alive = (self.item_life[:, 0] <= now) & (now < self.item_life[:, 1])
+        return np.where(alive, scores, -np.inf).astype(np.float32)
 
     def save(self, path: Path) -> None:
         """Write everything into an .npz file."""
@@ -128,6 +140,27 @@ class GroundTruth:
         with np.load(path, allow_pickle=False) as arrays:
             config = SimulatorConfig.model_validate(json.loads(str(arrays["config"])))
             return cls(config=config, **{name: arrays[name] for name in arrays.files if name != "config"})
+
+
+def _end(config: SimulatorConfig) -> int:
+    return EPOCH + config.days * DAY
+
+
+def _release(config: SimulatorConfig) -> int:
+    return _end(config) - config.days * DAY // 10
+
+
+def _lives(rng: np.random.Generator, config: SimulatorConfig, count: int, births: int) -> NDArray[np.int64]:
+    """[count, 2] from when, until when: each week `births` of those alive, drawn evenly, give way to the next ones."""
+    weeks = config.weeks
+    alive = np.arange(count - births * (weeks - 1))
+    born = np.repeat(np.arange(weeks), [len(alive), *[births] * (weeks - 1)])
+    gone = np.full(count, weeks)
+    for week in range(1, weeks):
+        retired = rng.choice(len(alive), births, replace=False)
+        gone[alive[retired]] = week
+        alive[retired] = np.flatnonzero(born == week)
+    return np.minimum(EPOCH + WEEK * np.stack([born, gone], axis=1), _end(config))
 
 
 def _two_of(rng: np.random.Generator, count: int, rows: int) -> NDArray[np.int64]:

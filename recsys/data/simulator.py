@@ -3,7 +3,8 @@
 A user's events come in sessions over the days. For each event, candidates are offered in proportion to the items'
 popularity, and the user picks one by softmax over taste (which drifts) and device: as the candidates grow in number,
 this tends to softmax(taste * affinity + log popularity + device effect) over the whole catalogue. The rating that
-follows tells the affinity, with noise.
+follows tells the affinity, with noise. With turnover, users and items are born and retire at the weeks' beginnings:
+users come, and items are offered, in their lives only.
 
 Events are made for a block of users at a time, each block from a seed of its own, so memory is bounded at any size.
 """
@@ -123,7 +124,7 @@ def _users(truth: GroundTruth) -> pa.Table:
 def _events(truth: GroundTruth) -> Iterator[pa.Table]:
     """The event log, a block of users at a time."""
     config = truth.config
-    counts = _events_per_user(config)
+    counts = _events_per_user(truth)
     ends = np.cumsum(counts)
     block_events = max(1, _BLOCK_FLOATS // (_CANDIDATES * max(config.latent_dim, 8)))
     block_of_user = (ends - counts) // block_events
@@ -134,14 +135,16 @@ def _events(truth: GroundTruth) -> Iterator[pa.Table]:
         yield _block(rng, truth, offers, np.repeat(users, counts[users]))
 
 
-def _events_per_user(config: SimulatorConfig) -> Integers:
+def _events_per_user(truth: GroundTruth) -> Integers:
     """[users] a few users make many of the events; without repeats, none picks more than half of the items."""
+    config = truth.config
     rng = np.random.default_rng([config.seed, 2])
-    activity = rng.lognormal(0.0, 1.0, config.users)
+    lifetime = np.ptp(truth.user_life, axis=1) / (truth.end - EPOCH)
+    activity = rng.lognormal(0.0, 1.0, config.users) * lifetime
     counts = rng.multinomial(config.events, activity / activity.sum())
     if config.repeats:
         return counts
-    most = max(1, config.items // 2)
+    most = max(1, config.active_items // 2)
     spare = int(np.maximum(counts - most, 0).sum())
     counts = np.minimum(counts, most)
     room = most - counts
@@ -181,8 +184,11 @@ def _visits(rng: np.random.Generator, truth: GroundTruth, users: Integers) -> tu
     hours = np.arange(24)
     habit = 1 + 0.9 * np.cos(2 * np.pi * (hours - 20) / 24)
     hour = rng.choice(24, sessions, p=habit / habit.sum())
-    begin = EPOCH + rng.integers(0, truth.config.days, sessions) * DAY + hour * 3_600 + rng.integers(0, 3_600, sessions)
-    begin = np.minimum(begin, truth.end - _SESSION_ROOM)
+    born, gone = truth.user_life[users[starts]].T
+    # A day of the world, scaled to the user's life.
+    day = rng.integers(0, truth.config.days, sessions) * ((gone - born) // DAY) // truth.config.days
+    begin = born + day * DAY + hour * 3_600 + rng.integers(0, 3_600, sessions)
+    begin = np.minimum(begin, gone - _SESSION_ROOM)
     # Working hours belong to the desktop, evenings to the television.
     weights = np.stack([np.full(24, 2.0), 0.3 + 2.0 * ((hours >= 9) & (hours < 18)), 0.2 + 1.5 * (hours >= 18)], axis=1)
     upper = np.cumsum(weights / weights.sum(axis=1, keepdims=True), axis=1)[:, :-1]
@@ -190,29 +196,34 @@ def _visits(rng: np.random.Generator, truth: GroundTruth, users: Integers) -> tu
     gap = np.where(rng.random(count) < _SAME_SECOND, 0, rng.geometric(1 / _MEAN_GAP, count))
     passed = np.cumsum(gap)
     since_start = passed - passed[np.flatnonzero(starts)][session]
-    return np.minimum(begin[session] + since_start, truth.end - 1), device[session]
+    return np.minimum(begin[session] + since_start, gone[session] - 1), device[session]
 
 
 @dataclass(frozen=True)
 class _Offers:
-    """Cumulative popularity before and after the cold items' release."""
+    """The items alive between two moments at which any is born or retires, and their cumulative popularity."""
 
-    before: NDArray[np.float64]
-    after: NDArray[np.float64]
-    release: int
+    since: Integers
+    """[periods] the first second of each."""
+    alive: list[Integers]
+    cumulative: list[NDArray[np.float64]]
 
     @classmethod
     def of(cls, truth: GroundTruth) -> _Offers:
-        before, after = (np.cumsum(weight) for weight in (truth.popularity * ~truth.cold, truth.popularity))
-        return cls(before / before[-1], after / after[-1], truth.release)
+        born, gone = truth.item_life.T
+        since = np.unique(np.append(truth.item_life, EPOCH))[:-1]  # the last one is the end
+        alive = [np.flatnonzero((born <= moment) & (moment < gone)) for moment in since]
+        sums = [np.cumsum(truth.popularity[items]) for items in alive]
+        return cls(since, alive, [values / values[-1] for values in sums])
 
     def draw(self, rng: np.random.Generator, times: Integers) -> Integers:
         """[n, candidates] items offered at `times`, in proportion to their popularity."""
-        late = times >= self.release
+        period = np.searchsorted(self.since, times, side="right") - 1
         uniform = rng.random((len(times), _CANDIDATES))
         offered = np.empty(uniform.shape, np.int64)
-        offered[~late] = np.searchsorted(self.before, uniform[~late], side="right")
-        offered[late] = np.searchsorted(self.after, uniform[late], side="right")
+        for number in np.unique(period):
+            rows = period == number
+            offered[rows] = self.alive[number][np.searchsorted(self.cumulative[number], uniform[rows], side="right")]
         return offered
 
 

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from recsys.data import simulator
 from recsys.data.config import FilesSource, SimulatedSource
-from recsys.data.ground_truth import DAY, EPOCH, GroundTruth
+from recsys.data.ground_truth import DAY, EPOCH, WEEK, GroundTruth
 from recsys.data.simulator import TRUTH, simulate
 from recsys.data.simulator_config import SimulatorConfig
 from recsys.data.source import SourceFiles
@@ -26,6 +26,11 @@ from recsys.data.sources import resolve
 from recsys.errors import DataError
 
 SMALL = SimulatorConfig(users=50, items=80, events=1_000, seed=7)
+LIVING = SimulatorConfig(
+    users=700, items=400, events=40_000, repeats=True, item_turnover=0.2, user_turnover=0.1, cold_items=0.0, days=54
+)
+"""8 weeks, the last one short. Items alive: 400 / (1 + .2 * 7) = 166.7, a fifth of which is 33 births a week, rounded
+down; 400 - 7 * 33 = 169 alive. Users likewise: 700 / 1.7 = 411.8, so 41 births beside 413 alive."""
 
 
 def columns(source: SourceFiles) -> dict[str, NDArray[Any]]:
@@ -211,6 +216,85 @@ def test_affinity_is_the_product_of_taste_and_item_and_scores_agree() -> None:
     warm = int(np.flatnonzero(~truth.cold)[0])
     expected = 2.0 * truth.affinity([3], [warm], [EPOCH])[0] + np.log(truth.popularity[warm])
     assert scores[0, warm] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.fixture(scope="module")
+def living(tmp_path_factory: pytest.TempPathFactory) -> tuple[GroundTruth, dict[str, NDArray[Any]]]:
+    folder = tmp_path_factory.mktemp("living") / "out"
+    source = simulate(LIVING, folder)
+    return GroundTruth.load(folder / TRUTH), columns(source)
+
+
+def test_every_week_the_stated_share_is_new_and_as_many_retire(
+    living: tuple[GroundTruth, dict[str, NDArray[Any]]],
+) -> None:
+    truth, _ = living
+    for life, births, active in ((truth.item_life, 33, 169), (truth.user_life, 41, 413)):
+        born, gone = life.T
+        for week, start in enumerate(range(EPOCH, truth.end, WEEK)):
+            assert ((born <= start) & (start < gone)).sum() == active
+            assert (born == start).sum() == (births if week else active)
+            assert (gone == start).sum() == (births if week else 0)
+        assert (born < gone).all()
+        assert gone.max() == truth.end
+        assert (np.diff(born) >= 0).all()
+
+
+def test_old_and_young_retire_alike() -> None:
+    """An even draw over the living: ages at death are geometric, not one fixed lifetime, nor the oldest first."""
+    config = LIVING.model_copy(update={"items": 40_000, "days": 70})
+    born, gone = GroundTruth.of(config).item_life.T // WEEK
+    second = born - born.min() == 1
+    share = config.item_births / config.active_items
+    left = [(gone[second] - born[second] > age).mean() for age in range(5)]
+    assert left == pytest.approx([(1 - share) ** age for age in range(5)], abs=0.03)
+
+
+def test_no_event_before_birth_or_after_death(living: tuple[GroundTruth, dict[str, NDArray[Any]]]) -> None:
+    truth, events = living
+    times = events["timestamp"]
+    assert len(times) == LIVING.events
+    for name, life in (("user_id", truth.user_life), ("item_id", truth.item_life)):
+        born, gone = life[events[name]].T
+        assert (born <= times).all()
+        assert (times < gone).all()
+
+
+def test_lives_are_filled_with_events(living: tuple[GroundTruth, dict[str, NDArray[Any]]]) -> None:
+    """Weeks have events in proportion to their days, and the new of a week their fair share of them."""
+    truth, events = living
+    week = (events["timestamp"] - EPOCH) // WEEK
+    counts = np.bincount(week)
+    assert counts / LIVING.events == pytest.approx([7 / 54] * 7 + [5 / 54], rel=0.15)
+    for name, life, share in (("user_id", truth.user_life, 41 / 413), ("item_id", truth.item_life, 33 / 169)):
+        born = (life[events[name], 0] - EPOCH) // WEEK
+        assert (born == week)[week > 0].mean() == pytest.approx(share, rel=0.35)
+
+
+def test_scores_are_those_of_the_living(living: tuple[GroundTruth, dict[str, NDArray[Any]]]) -> None:
+    truth, _ = living
+    start = EPOCH + 3 * WEEK
+    scores = truth.scores(np.array([0, 0]), np.array([start - 1, start]))
+    born, gone = truth.item_life.T
+    for row, moment in zip(scores, (start - 1, start), strict=True):
+        assert (np.isfinite(row) == ((born <= moment) & (moment < gone))).all()
+    assert (np.isfinite(scores[0]) != np.isfinite(scores[1])).sum() == 66
+
+
+def test_turnover_needs_enough_ids_and_no_cold_items() -> None:
+    with pytest.raises(ValidationError, match=r"item_turnover(.|\n)*less than one a week: ask for more items"):
+        SimulatorConfig(items=10, item_turnover=0.05, cold_items=0.0, events=100)
+    with pytest.raises(ValidationError, match=r"user_turnover(.|\n)*ask for more users"):
+        SimulatorConfig(users=10, user_turnover=0.05, events=100)
+    with pytest.raises(ValidationError, match="set cold_items: 0"):
+        SimulatorConfig(item_turnover=0.1)
+
+
+def test_without_turnover_the_events_are_those_of_version_2(tmp_path: Path) -> None:
+    """The digest of the events before there was turnover; whoever changes it must raise `simulator.VERSION`."""
+    events = columns(simulate(SMALL, tmp_path / "out"))
+    values = np.stack([events[name] for name in ("user_id", "item_id", "timestamp", "rating")]).astype("<i8")
+    assert hashlib.sha256(values.tobytes()).hexdigest()[:16] == "c3b02b070824327a"
 
 
 def test_a_folder_that_is_not_empty_is_left_alone(tmp_path: Path) -> None:
