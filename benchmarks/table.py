@@ -29,11 +29,17 @@ def tables(results: Path = RESULTS) -> str:
     return "\n".join(table for table in made if table)
 
 
-def marked(readme: str) -> tuple[str, str, str]:
-    """The README before, between and after the marks."""
-    before, _, rest = readme.partition(MARKS[0])
-    between, _, after = rest.partition(MARKS[1])
+def marked(page: str, marks: tuple[str, str] = MARKS) -> tuple[str, str, str]:
+    """A page before, between and after the marks."""
+    before, _, rest = page.partition(marks[0])
+    between, _, after = rest.partition(marks[1])
     return before, between, after
+
+
+def write_marked(path: Path, text: str, marks: tuple[str, str] = MARKS) -> None:
+    """Puts `text` between the marks of a page."""
+    before, _, after = marked(path.read_text(encoding="utf-8"), marks)
+    write_text(path, before + marks[0] + text + marks[1] + after)
 
 
 def _quality(results: Path) -> str:
@@ -46,11 +52,12 @@ def _quality(results: Path) -> str:
         seeds = ", ".join(str(seed) for seed in sorted(record.seed for record in records))
         for who in records[0].metrics:
             found = {metric: [record.metrics[who].get(metric) for record in records] for metric in SHOWN}
-            rows.append([f"`configs/{name}.yaml`", seeds, who, *(_mean(values) for values in found.values())])
-    return _markdown(["config", "seeds", "", *SHOWN], rows)
+            rows.append([f"`configs/{name}.yaml`", seeds, who, *(mean_of(values) for values in found.values())])
+    return markdown(["config", "seeds", "", *SHOWN], rows)
 
 
-def _mean(values: Sequence[float | None]) -> str:
+def mean_of(values: Sequence[float | None]) -> str:
+    """Mean and standard deviation of what is there."""
     present = [value for value in values if value is not None]
     if not present:
         return ""
@@ -72,7 +79,7 @@ def _preparation(path: Path) -> str:
         ]
         for run in json.loads(path.read_text())
     ]
-    return _markdown(["", "events", "engine", "seconds", "peak GiB", "load average at the end"], rows)
+    return markdown(["", "events", "engine", "seconds", "peak GiB", "load average at the end"], rows)
 
 
 def _input(path: Path) -> str:
@@ -85,10 +92,11 @@ def _input(path: Path) -> str:
     ]
     columns = f"read {record['context_features']} columns: order, batch"
     load = f"load per core before: {record['load_per_core_before']}"
-    return _markdown([columns, "M rows/s (median)", f"relative to the bare scan ({load})"], rows)
+    return markdown([columns, "M rows/s (median)", f"relative to the bare scan ({load})"], rows)
 
 
-def _markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table, or nothing if it has no rows."""
     lines = [" | ".join(cells) for cells in rows]
     if not lines:
         return ""
@@ -100,8 +108,7 @@ def main() -> None:
     if "--write" not in sys.argv[1:]:
         print(tables(), end="")
         return
-    before, _, after = marked(README.read_text(encoding="utf-8"))
-    write_text(README, before + MARKS[0] + tables() + MARKS[1] + after)
+    write_marked(README, tables())
 
 
 if __name__ == "__main__":
