@@ -221,13 +221,19 @@ class Experiment:
     def model(self) -> EmbeddingModel:
         """The model, compiled and built, with initial weights until `train`, `evaluate` or `export` loads others."""
         from recsys.embeddings.optimizers import make_table_optimizer
+        from recsys.embeddings.tables import Vocabularies
         from recsys.models.build import make_model
         from recsys.training.optimizers import make_dense_optimizer
 
         config, prepared = self.config, self.prepared
         with self._strategy.scope():
             model = make_model(
-                config.model, config.embeddings, prepared.info.features, prepared.train_count, config.seed
+                config.model,
+                config.embeddings.at(self.base_dir),
+                prepared.info.features,
+                prepared.train_count,
+                config.seed,
+                Vocabularies(prepared.frequencies, prepared.vocabulary),
             )
             model.compile(
                 make_table_optimizer(config.embeddings.optimizer),

@@ -19,6 +19,7 @@ from recsys.data.dataset import (
     CategoricalInfo,
     DatasetInfo,
     FingerprintInfo,
+    NumericInfo,
     Part,
     SequenceInfo,
     VectorInfo,
@@ -99,6 +100,23 @@ class Prepared:
     def users(self) -> pa.Table:
         """`users.parquet`; row n is user index n."""
         return pq.read_table(self.path / "users.parquet", memory_map=True)
+
+    def vocabulary(self, name: str) -> NDArray[np.object_]:
+        """[V] the values of a feature with a vocabulary, as text, in the order of their ids after missing and OOV."""
+        return self._vocab(name)["value"].to_numpy()
+
+    def frequencies(self, name: str) -> NDArray[np.int64]:
+        """[rows] training rows that hold each id of a feature with a vocabulary or buckets; 0 where that is not
+        counted: missing, OOV and buckets.
+        """
+        info = self.info.features[name]
+        if isinstance(info, NumericInfo):
+            return np.zeros(len(info.boundaries) + 2, np.int64)
+        assert isinstance(info, CategoricalInfo)
+        return np.concatenate([np.zeros(1 + info.oov_rows, np.int64), self._vocab(name)["count"].to_numpy()])
+
+    def _vocab(self, name: str) -> pa.Table:
+        return pq.read_table(self.path / "vocab" / f"{name}.parquet")
 
     @cached_property
     def train_count(self) -> NDArray[np.int64]:

@@ -7,67 +7,135 @@ from collections.abc import Mapping
 from recsys._compat import keras, tf
 from recsys.data.dataset import MISSING, FeatureInfo, NumericInfo, SequenceInfo
 from recsys.embeddings.config import EmbeddingsConfig
+from recsys.embeddings.embedded import Embedded, Group, Padded
 from recsys.embeddings.numeric import bucketize, standardize
-from recsys.embeddings.pooling import AgeDecay, pool
-from recsys.embeddings.tables import Table
+from recsys.embeddings.pooling import AgeDecay, newest, pool
+from recsys.embeddings.rows import Trained
+from recsys.embeddings.seeds import seed_for
+from recsys.embeddings.served import ServedRows
+from recsys.embeddings.tables import Table, Vocabularies
+
+Batch = Mapping[str, tf.Tensor]
 
 
 class EmbeddingCollection(keras.layers.Layer):
-    """All tables of a model, and the way from any subset of a batch's features to one vector per feature.
+    """All tables of a model, and the way from any subset of a batch's features to vectors: one lookup per table.
+
+    Under a mixed-precision policy tables stay float32, and vectors come in the policy's compute type.
 
     Args:
         config: tables and which feature reads which.
         features: what `prepare` knows of every feature.
         seed: the experiment's seed.
+        vocabularies: of the training data, for methods that go by frequency or start from given vectors.
     """
 
-    def __init__(self, config: EmbeddingsConfig, features: Mapping[str, FeatureInfo], seed: int) -> None:
-        super().__init__(name="embeddings")
+    def __init__(
+        self,
+        config: EmbeddingsConfig,
+        features: Mapping[str, FeatureInfo],
+        seed: int = 0,
+        vocabularies: Vocabularies | None = None,
+    ) -> None:
+        super().__init__(name="embeddings", autocast=False)
         self._features = dict(features)
-        self._pooling = {name: entry.pooling for name, entry in config.features.items()}
-        readers: dict[str, list[str]] = {table: [] for table in config.tables}
-        for name, entry in config.features.items():
-            readers[entry.table].append(name)
-        self._table_of = {name: entry.table for name, entry in config.features.items()}
-        self.tables = {name: Table(name, table, readers[name], features, seed) for name, table in config.tables.items()}
+        self._entries = config.features
+        self.tables = {name: Table(name, config, features, vocabularies, seed) for name in config.tables}
         self._decays = {
             name: AgeDecay(name=f"age_decay_{name}")
             for name, info in features.items()
-            if isinstance(info, SequenceInfo) and info.age
+            if isinstance(info, SequenceInfo) and info.age and self._entries[name].pooling != "none"
+        }
+        self._projections = {
+            name: keras.layers.Dense(
+                entry.projection,
+                use_bias=False,
+                kernel_initializer=keras.initializers.GlorotUniform(seed=seed_for(seed, "projection", name)),
+                name=f"projection_{name}",
+            )
+            for name, entry in config.features.items()
+            if entry.projection is not None
         }
 
-    def table_variables(self) -> list[tf.Variable]:
-        """The tables' variables: what the sparse optimizer trains. A table cut over parameter servers is several."""
-        whole = [table.embeddings for table in self.tables.values()]
-        return [shard for variable in whole for shard in getattr(variable, "variables", [variable])]
+    def trained(self) -> list[Trained]:
+        """What the sparse optimizers train, table by table."""
+        return [trained for table in self.tables.values() for trained in table.trained()]
 
-    def call(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """One vector [B, width] per feature, in the schema's order, whatever the batch's; one gather per table.
+    def call(self, batch: Batch, served: Mapping[str, ServedRows] | None = None) -> Embedded:
+        """Vectors and sequences of all features in the batch, whatever their order there.
 
-        Towers concatenate them, while the reader, the evaluation and the served graph each build batches of their own.
-        `batch` holds encoded features as `docs/architecture.md` lists them; `NAME.age` goes with the sequence NAME.
+        Args:
+            batch: encoded features as `docs/architecture.md` lists them; `NAME.age` goes with the sequence NAME.
+            served: by table, rows to read in place of the trained ones.
         """
-        ids = {name: self._ids(name, value) for name, value in batch.items() if name in self._table_of}
-        found: dict[str, tf.Tensor] = {}
-        for table_name, table in self.tables.items():
-            read = {name: value for name, value in ids.items() if self._table_of[name] == table_name}
-            if read:
-                found.update(table(read))
-        return {name: self._vector(name, batch, ids, found) for name in self._features if name in batch}
+        names = [name for name in self._features if name in batch]
+        ids, ages = self._ids(names, batch)
+        groups, sequences = self._given(names, ids, batch), {}
+        for name, table in self.tables.items():
+            read = {reader: ids[reader] for reader in ids if self._entries[reader].table == name}
+            if not read:
+                continue
+            side_by_side, many = table(read, served=served[name] if served is not None else None)
+            groups += [Group(group.names, tf.cast(group.values, self.compute_dtype)) for group in side_by_side]
+            for reader, values in many.items():
+                mask = tf.not_equal(ids[reader], MISSING)
+                if self._entries[reader].pooling == "none":
+                    sequences[reader] = Padded(tf.cast(values, self.compute_dtype), mask)
+                else:
+                    pooled = self._pooled(reader, values, mask, ages)
+                    groups.append(Group((reader,), tf.cast(pooled, self.compute_dtype)[:, tf.newaxis]))
+        return Embedded([name for name in names if name not in sequences], groups, sequences)
 
-    def _ids(self, name: str, value: tf.Tensor) -> tf.Tensor:
-        info = self._features[name]
-        return bucketize(value, info) if isinstance(info, NumericInfo) else value
+    def serve(self) -> dict[str, ServedRows]:
+        """Each table's rows as a bundle holds them, made from the present weights."""
+        return {name: table.store.serve() for name, table in self.tables.items()}
 
-    def _vector(
-        self, name: str, batch: dict[str, tf.Tensor], ids: dict[str, tf.Tensor], found: dict[str, tf.Tensor]
-    ) -> tf.Tensor:
-        info = self._features[name]
-        if name not in found:
-            return standardize(batch[name], info) if isinstance(info, NumericInfo) else batch[name]
-        if ids[name].shape.rank == 1:
-            return found[name]
-        weights = tf.cast(tf.not_equal(ids[name], MISSING), tf.float32)
+    def _ids(self, names: list[str], batch: Batch) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+        """Ids of the features that read tables, in the schema's order, cut to their greatest lengths; and ages."""
+        ids, ages = {}, {}
+        buckets = [name for name in names if name in self._entries and isinstance(self._features[name], NumericInfo)]
+        if buckets:
+            infos = [info for name in buckets if isinstance(info := self._features[name], NumericInfo)]
+            found = tf.unstack(bucketize(tf.stack([batch[name] for name in buckets], 1), infos), axis=1)
+            bucketized = dict(zip(buckets, found, strict=True))
+        for name in names:
+            if name not in self._entries or self._entries[name].table is None:
+                continue
+            ids[name] = bucketized[name] if name in buckets else batch[name]
+            if name in self._decays:
+                ages[name] = batch[f"{name}.age"]
+            length = self._entries[name].max_length
+            if length is None:
+                continue
+            if isinstance(self._features[name], SequenceInfo):
+                columns = newest(ids[name], length)
+                ids[name] = tf.gather(ids[name], columns, batch_dims=1)
+                if name in ages:
+                    ages[name] = tf.gather(ages[name], columns, batch_dims=1)
+            else:
+                ids[name] = ids[name][:, :length]
+        return ids, ages
+
+    def _given(self, names: list[str], ids: Mapping[str, tf.Tensor], batch: Batch) -> list[Group]:
+        """Numbers and given vectors: the features that read no table."""
+        numbers = [name for name in names if name not in ids and isinstance(self._features[name], NumericInfo)]
+        groups = []
+        if numbers:
+            infos = [info for name in numbers if isinstance(info := self._features[name], NumericInfo)]
+            scaled = standardize(tf.stack([batch[name] for name in numbers], 1), infos)
+            groups.append(Group(tuple(numbers), tf.cast(scaled, self.compute_dtype)[..., tf.newaxis]))
+        for name in names:
+            if name not in ids and name not in numbers:
+                vector = tf.cast(batch[name], self.compute_dtype)
+                if name in self._projections:
+                    vector = self._projections[name](vector)
+                groups.append(Group((name,), vector[:, tf.newaxis]))
+        return groups
+
+    def _pooled(self, name: str, values: tf.Tensor, mask: tf.Tensor, ages: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        weights = tf.cast(mask, tf.float32)
         if name in self._decays:
-            weights *= self._decays[name](batch[f"{name}.age"])
-        return pool(found[name], weights, self._pooling[name])
+            weights *= self._decays[name](ages[name])
+        how = self._entries[name].pooling
+        assert how != "none"
+        return pool(values, weights, how)

@@ -1,17 +1,20 @@
 """Tables and the features that point at them.
 
-A table owns rows, width, method and optimizer; a feature names its table and how several values become one vector.
-Features that name one table share it: a history with the candidate item, or many fields in one hashed table.
+A table owns rows, width, method, precision and optimizer; a feature names its table and how several values become one
+vector. Features that name one table share it: a history with the candidate item, or many fields in one multiplexed
+table.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Literal
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from recsys.config.base import Config, default_tag
+from recsys.embeddings.optimizers.config import LazyAdamConfig, TableOptimizerConfig
 from recsys.schema.config import (
     Categorical,
     Feature,
@@ -23,61 +26,148 @@ from recsys.schema.config import (
     Vector,
 )
 
-
-class LazyAdamConfig(Config):
-    """Adam whose moments move only for the rows looked up in the step."""
-
-    kind: Literal["lazy_adam"]
-    learning_rate: PositiveFloat = 1e-3
-    beta_1: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    beta_2: Annotated[float, Field(ge=0, lt=1)] = 0.999
-    epsilon: PositiveFloat = 1e-8
-    """Added to the square root of the bias-corrected second moment (Kingma & Ba, Algorithm 1; torch's convention)."""
+Precision = Literal["float32", "float16", "bfloat16", "int8"]
 
 
-class RowwiseAdagradConfig(Config):
-    """Adagrad with one accumulator per row: the mean squared gradient of the row."""
+class UniformConfig(Config):
+    """Uniform in [-range, range]."""
 
-    kind: Literal["rowwise_adagrad"]
-    learning_rate: PositiveFloat = 0.05
-    initial_accumulator: Annotated[float, Field(ge=0)] = 0.0
-    epsilon: PositiveFloat = 1e-8
+    kind: Literal["uniform"] = "uniform"
+    range: PositiveFloat = 0.05
 
 
-TableOptimizerConfig = Annotated[LazyAdamConfig | RowwiseAdagradConfig, Field(discriminator="kind")]
+class NormalConfig(Config):
+    """Normal with mean 0, cut off at two standard deviations."""
+
+    kind: Literal["normal"]
+    stddev: PositiveFloat = 0.01
+
+
+InitializerConfig = Annotated[UniformConfig | NormalConfig, Field(discriminator="kind"), default_tag("kind", "uniform")]
 
 
 class _Table(Config):
     dim: PositiveInt
     """Width of a row."""
-    initial_range: PositiveFloat = 0.05
-    """Rows start uniform in [-initial_range, initial_range]."""
+    optimizer: TableOptimizerConfig | None = None
+    """For this table, in place of `embeddings.optimizer`."""
+    served_precision: Precision | None = None
+    """How the exported bundle stores the rows; left out, as in training. int8 has a float16 scale for each row."""
 
 
-class FullTable(_Table):
+class _Rows(_Table):
+    initializer: InitializerConfig = UniformConfig()
+    """Where rows start."""
+    precision: Precision = "float32"
+    """How rows are stored while they are trained. Those below float32 are rounded stochastically; int8 has a learned
+    scale for each row (ALPT, Li et al. 2023).
+    """
+
+
+class FullTable(_Rows):
     """One row per id of the vocabularies that its features read (a history reads its item feature's): no collisions."""
 
     method: Literal["full"] = "full"
 
 
-class HashedTable(_Table):
-    """A fixed number of rows; an id's row is a hash of (feature name, id). Works with and without a vocabulary."""
+class HashedTable(_Rows):
+    """A fixed number of rows, shared out among the features in proportion to their vocabularies; ids of one feature
+    collide with each other. The control for `multiplexed`.
+    """
 
     method: Literal["hashed"]
     rows: PositiveInt
+    """Over all features."""
 
 
-TableConfig = Annotated[FullTable | HashedTable, Field(discriminator="method"), default_tag("method", "full")]
+class MultiplexedTable(_Rows):
+    """Unified Embedding (Coleman et al. 2023): all features read all rows, each through its own hash.
+
+    An id's row is a hash of (feature name, chunk, id), with or without a vocabulary.
+    """
+
+    method: Literal["multiplexed"]
+    rows: PositiveInt
+    """Of each of the `tables`."""
+    tables: PositiveInt = 1
+    """Equal tables that a feature's chunks read in turn."""
+
+
+class MixedDimTable(_Table):
+    """Mixed dimensions (Ginart et al. 2019): widths by frequency in closed form, projected to `dim`.
+
+    An id seen p times in training gets a width of dim (p / p_max)^alpha, rounded to a power of two.
+    """
+
+    method: Literal["mixed_dim"]
+    alpha: Annotated[float, Field(ge=0, le=1)] = 0.3
+    """0 gives all ids the full width; 1 gives widths in proportion to frequency."""
+    initializer: InitializerConfig = UniformConfig()
+    """Where rows start."""
+
+
+class MGQETable(_Table):
+    """Multi-granular quantised embeddings (Kang et al. 2020): private codes for each id, into a codebook that all
+    share.
+
+    A vector is cut into `parts`; each part of an id is one of `codes` centroids, for ids of the tail one of the first
+    `tail_codes`. Training holds float rows too; a bundle holds codes and codebook alone.
+    """
+
+    method: Literal["mgqe"]
+    parts: PositiveInt = 4
+    """Equal parts of a vector; `dim` must be a multiple."""
+    codes: Annotated[int, Field(ge=2, le=256)] = 256
+    tail_codes: Annotated[int, Field(ge=2, le=256)] = 64
+    head: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Share of each vocabulary, the most frequent ids, that may use all codes."""
+    commitment: NonNegativeFloat = 0.25
+    """Weight of the pull of a row to its centroid (van den Oord et al. 2017, eq. 3, beta)."""
+    initializer: InitializerConfig = UniformConfig()
+    """Where rows start."""
+
+
+class VectorTable(_Table):
+    """Given vectors, one for each id of one vocabulary; ids without one (and OOV) start at zero."""
+
+    method: Literal["vector"]
+    path: str
+    """Parquet file with the columns `value` (text, as in the raw data) and `vector` (list of `dim` floats). Relative
+    paths start where those of `data.source` do.
+    """
+    train: Literal["frozen", "fine_tuned"] = "frozen"
+    """Whether the tables' optimizer may move the vectors."""
+    projection: PositiveInt | None = None
+    """Width of a learned linear projection of the vectors; left out, there is none."""
+
+
+TableConfig = Annotated[
+    FullTable | HashedTable | MultiplexedTable | MixedDimTable | MGQETable | VectorTable,
+    Field(discriminator="method"),
+    default_tag("method", "full"),
+]
 
 
 class FeatureConfig(Config):
-    """Which table a feature reads, and how several values become one vector."""
+    """Which table a feature reads, and what its values become.
 
-    table: str
-    pooling: Literal["mean", "sum", "sqrtn"] = "mean"
-    """For multi-valued features and sequences (of one value, all are that value's row); with a sequence's `age`, values
-    are weighted by (1 + hours)^-decay, decay learned.
+    A `vector` feature of the schema needs no entry; one with `projection` alone projects it.
     """
+
+    table: str | None = None
+    chunks: PositiveInt = 1
+    """Rows that one id reads, through as many hashes; the vector is `chunks` times as wide as the table."""
+    pooling: Literal["none", "mean", "sum", "sqrtn"] = "mean"
+    """How the values of a multi-valued feature or sequence become one vector (of one value, all are that value's row);
+    with a sequence's `age`, they are weighted by (1 + hours)^-decay, decay learned. `none` keeps them, with a mask, for
+    layers that read sequences.
+    """
+    max_length: PositiveInt | None = None
+    """Reads at most as many values: a sequence's newest, a multi-valued feature's first. The schema's maximum, if left
+    out.
+    """
+    projection: PositiveInt | None = None
+    """Width of a learned linear projection of a vector feature."""
 
 
 class EmbeddingsConfig(Config):
@@ -87,11 +177,40 @@ class EmbeddingsConfig(Config):
     features: dict[str, FeatureConfig]
     optimizer: TableOptimizerConfig = LazyAdamConfig(kind="lazy_adam")
 
+    def at(self, folder: Path) -> Self:
+        """The same, with the paths of given vectors starting from `folder`."""
+        tables = {
+            name: table.model_copy(update={"path": str(folder / table.path)})
+            if isinstance(table, VectorTable)
+            else table
+            for name, table in self.tables.items()
+        }
+        return self.model_copy(update={"tables": tables})
+
+    def table_of(self, name: str) -> TableConfig:
+        """The table that feature `name` reads."""
+        table = self.features[name].table
+        assert table is not None  # `problems` says so first
+        return self.tables[table]
+
+    def readers(self, table: str) -> list[str]:
+        """The features that read a table."""
+        return [name for name, entry in self.features.items() if entry.table == table]
+
+    def optimizer_of(self, table: str) -> TableOptimizerConfig:
+        """The optimizer of a table: its own, or that of all."""
+        return self.tables[table].optimizer or self.optimizer
+
     def width(self, name: str, feature: Feature) -> int:
-        """Width of the vector that feature `name` gives: its table's, a given vector's, or 1 for a number."""
-        if reads_table(feature):
-            return self.tables[self.features[name].table].dim
-        return feature.dim if isinstance(feature, Vector) else 1
+        """Width of the vector that feature `name` gives: 0 if it stays a sequence, its chunks' or a given vector's, 1
+        for a number.
+        """
+        if not reads_table(feature):
+            entry = self.features.get(name)
+            return (entry.projection if entry else None) or (feature.dim if isinstance(feature, Vector) else 1)
+        if self.features[name].pooling == "none":
+            return 0
+        return self.features[name].chunks * row_width(self.table_of(name))
 
     def problems(self, schema: SchemaConfig) -> list[tuple[str, str]]:
         """(dotted key, message) for everything that does not fit the schema."""
@@ -100,30 +219,71 @@ class EmbeddingsConfig(Config):
             if reads_table(feature) and name not in self.features:
                 found.append(("features", f"feature {name!r} ({feature.kind}) has no entry; name the table it reads"))
         for name, entry in self.features.items():
-            key = f"features.{name}"
-            feature_ = schema.features.get(name)
-            if feature_ is None:
-                found.append((key, f"no feature {name!r} in the schema; it has {', '.join(schema.features)}"))
-            elif not reads_table(feature_):
-                found.append((key, f"a {feature_.kind} feature reads no table; remove the entry"))
-            if entry.table not in self.tables:
-                found.append((f"{key}.table", f"no table {entry.table!r}; the tables are {', '.join(self.tables)}"))
-            elif (
-                feature_ is not None
-                and _is_hashed(name, schema.features)
-                and isinstance(self.tables[entry.table], FullTable)
-            ):
-                found.append(
-                    (
-                        f"{key}.table",
-                        f"{name!r} has no vocabulary (encoding: hash), so its table needs `method: hashed`",
-                    )
-                )
+            found += [(f"features.{name}{key}", text) for key, text in self._feature_problems(name, entry, schema)]
         read = {entry.table for entry in self.features.values()}
-        found.extend(
-            (f"tables.{table}", "no feature reads this table; remove it") for table in self.tables if table not in read
-        )
+        for name, table in self.tables.items():
+            if name not in read:
+                found.append((f"tables.{name}", "no feature reads this table; remove it"))
+            found += [(f"tables.{name}{key}", text) for key, text in self._table_problems(name, table, schema)]
         return found
+
+    def _feature_problems(self, name: str, entry: FeatureConfig, schema: SchemaConfig) -> Iterator[tuple[str, str]]:
+        feature = schema.features.get(name)
+        if feature is None:
+            yield "", f"no feature {name!r} in the schema; it has {', '.join(schema.features)}"
+        elif not reads_table(feature):
+            if not isinstance(feature, Vector):
+                yield "", f"a {feature.kind} feature reads no table; remove the entry"
+            elif entry != FeatureConfig(projection=entry.projection):
+                yield "", "a vector feature reads no table; `projection` is all it may say"
+            return
+        elif entry.projection is not None:
+            yield ".projection", f"only vector features are projected, and {name!r} is {feature.kind}; remove it"
+        if entry.table is None:
+            yield ".table", f"names no table; the tables are {', '.join(self.tables)}"
+            return
+        if entry.table not in self.tables:
+            yield ".table", f"no table {entry.table!r}; the tables are {', '.join(self.tables)}"
+            return
+        table = self.tables[entry.table]
+        if entry.chunks > 1 and not isinstance(table, HashedTable | MultiplexedTable):
+            yield ".chunks", f"table {entry.table!r} is {table.method}, which has one row for an id; set it to 1"
+        if feature is None:
+            return
+        if is_hashed(name, schema.features) and not isinstance(table, HashedTable | MultiplexedTable):
+            yield (
+                ".table",
+                f"{name!r} has no vocabulary (encoding: hash); its table needs `method: multiplexed` or hashed",
+            )
+        yield from _length_problems(entry, feature)
+
+    def _table_problems(self, name: str, table: TableConfig, schema: SchemaConfig) -> Iterator[tuple[str, str]]:
+        owners = {vocabulary_owner(reader, schema.features) for reader in self.readers(name)}
+        if isinstance(table, HashedTable) and len(owners) > 1:
+            for owner in sorted(owner for owner in owners if is_hashed(owner, schema.features)):
+                yield (
+                    ".method",
+                    f"rows go by vocabulary, and {owner!r} has none; give it a table of its own, or multiplex",
+                )
+            if len(owners) > table.rows:
+                yield ".rows", f"{table.rows} rows cannot be shared out among {len(owners)} features; raise it"
+        if isinstance(table, MGQETable):
+            if table.dim % table.parts:
+                yield ".parts", f"{table.parts} does not divide dim {table.dim}"
+            if table.tail_codes > table.codes:
+                yield ".tail_codes", f"{table.tail_codes} is more than codes, {table.codes}; lower it"
+        if isinstance(table, VectorTable) and len(owners) > 1:
+            yield (
+                "",
+                f"given vectors belong to one vocabulary, and {', '.join(sorted(owners))} read them; use two tables",
+            )
+        if isinstance(table, MixedDimTable | MGQETable) and table.served_precision not in (None, "float32"):
+            yield ".served_precision", f"{table.method} decides by itself how rows are stored; remove it"
+
+
+def row_width(table: TableConfig) -> int:
+    """Width of what one id reads from a table."""
+    return (table.projection if isinstance(table, VectorTable) else None) or table.dim
 
 
 def reads_table(feature: Feature) -> bool:
@@ -133,8 +293,23 @@ def reads_table(feature: Feature) -> bool:
     return isinstance(feature, (Categorical, MultiValued, Sequence))
 
 
-def _is_hashed(name: str, features: Mapping[str, Feature]) -> bool:
-    feature = features[name]
-    if isinstance(feature, Sequence):
-        return _is_hashed(feature.of, features)
+def vocabulary_owner(name: str, features: Mapping[str, Feature]) -> str:
+    """The feature of the schema whose ids `name` holds: itself, or for a sequence the item feature it repeats."""
+    feature = features.get(name)
+    return feature.of if isinstance(feature, Sequence) else name
+
+
+def is_hashed(name: str, features: Mapping[str, Feature]) -> bool:
+    """Whether a feature's ids are fingerprints, without a vocabulary."""
+    feature = features.get(vocabulary_owner(name, features))
     return isinstance(feature, (Categorical, MultiValued)) and isinstance(feature.encoding, HashEncoding)
+
+
+def _length_problems(entry: FeatureConfig, feature: Feature) -> Iterator[tuple[str, str]]:
+    if isinstance(feature, (MultiValued, Sequence)):
+        if entry.max_length is not None and entry.max_length > feature.max_length:
+            yield ".max_length", f"{entry.max_length} is more than the schema's {feature.max_length}; lower it"
+    elif entry.max_length is not None:
+        yield ".max_length", f"a {feature.kind} feature has one value; remove it"
+    elif entry.pooling == "none":
+        yield ".pooling", f"a {feature.kind} feature has one value; remove it"

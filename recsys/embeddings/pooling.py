@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from recsys._compat import keras, tf
+from recsys.data.dataset import MISSING
 
 
 def pool(values: tf.Tensor, weights: tf.Tensor, how: Literal["mean", "sum", "sqrtn"]) -> tf.Tensor:
@@ -26,6 +27,15 @@ def pool(values: tf.Tensor, weights: tf.Tensor, how: Literal["mean", "sum", "sqr
     squares = tf.reduce_sum(tf.square(weights), 1, keepdims=True)
     # The gradient of sqrt at 0 is infinite, and times 0 it is NaN: an empty row (of zeros) is divided by 1.
     return total / tf.sqrt(tf.where(squares > 0.0, squares, 1.0))
+
+
+def newest(ids: tf.Tensor, length: int) -> tf.Tensor:
+    """[B, length] columns of each row's newest values in ids [B, T] (oldest first, padded at the end), oldest first; of
+    shorter rows, the first columns.
+    """
+    length = min(length, ids.shape[1])
+    ends = tf.reduce_sum(tf.cast(tf.not_equal(ids, MISSING), tf.int32), 1, keepdims=True)
+    return tf.maximum(ends - length, 0) + tf.range(length)
 
 
 class AgeDecay(keras.layers.Layer):

@@ -1,105 +1,186 @@
-"""Embedding tables: one variable each, one lookup for all features that read it."""
+"""Embedding tables: an addressing (which rows does an id read?) before a store (what are those rows?)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 from recsys._compat import keras, tf
-from recsys.data.dataset import CategoricalInfo, FeatureInfo, NumericInfo, SequenceInfo
-from recsys.embeddings.config import FullTable, HashedTable
-from recsys.embeddings.hashing import hash_rows, salt
+from recsys.data.dataset import FeatureInfo
+from recsys.embeddings.addressing import Addressing, Hashes, Offsets, id_limit, vocabulary_of
+from recsys.embeddings.config import (
+    EmbeddingsConfig,
+    FullTable,
+    HashedTable,
+    MGQETable,
+    MixedDimTable,
+    MultiplexedTable,
+    VectorTable,
+)
+from recsys.embeddings.embedded import Group
+from recsys.embeddings.given import given_vectors
+from recsys.embeddings.rows import FloatRows, GivenRows, LowPrecisionRows, Store, Trained
 from recsys.embeddings.seeds import seed_for
+from recsys.embeddings.served import ServedRows
+
+
+@dataclass(frozen=True)
+class Vocabularies:
+    """What a method may want to know of the training data beside the features."""
+
+    frequencies: Callable[[str], NDArray[np.int64]]
+    """From a feature with a vocabulary to the training count of each id [V]; 0 for the missing and OOV ids."""
+    values: Callable[[str], NDArray[np.object_]]
+    """From such a feature to the text of each id after the missing and OOV ids."""
 
 
 class Table(keras.layers.Layer):
-    """Rows of width `dim`, read by one or more features through one hash or offset and one gather.
+    """Rows read by one or more features through one hash or offset and one gather.
 
     Args:
         name: the table's name in the YAML.
-        config: its method and width.
-        readers: the features that read it.
+        config: all tables, and which feature reads which.
         features: what `prepare` knows of all features (a sequence names another).
+        vocabularies: of the training data; some methods need them.
         seed: the experiment's seed.
     """
 
     def __init__(
         self,
         name: str,
-        config: FullTable | HashedTable,
-        readers: list[str],
+        config: EmbeddingsConfig,
         features: Mapping[str, FeatureInfo],
+        vocabularies: Vocabularies | None,
         seed: int,
     ) -> None:
         super().__init__(name=f"table_{name}", dtype="float32")
-        self.config = config
-        # Features with one vocabulary (a history and its item feature) share rows: they are known by the vocabulary's
-        # owner.
-        owners = {reader: vocabulary_of(reader, features) for reader in readers}
-        if isinstance(config, FullTable):
-            sizes = {owner: vocabulary_rows(features[owner]) for owner in owners.values()}
-            starts, self.rows = {}, 0
-            for owner, size in sizes.items():
-                starts[owner] = self.rows
-                self.rows += size
-            self._key = {reader: starts[owner] for reader, owner in owners.items()}
-            self._size = {reader: sizes[owner] for reader, owner in owners.items()}
-        else:
-            self.rows = config.rows
-            self._key = {reader: salt(owner, 0) for reader, owner in owners.items()}
-        self._seed = seed_for(seed, "table", name)
+        readers = {reader: config.features[reader].chunks for reader in config.readers(name)}
+        self.addressing = make_addressing(config.tables[name], readers, features)
+        self.store = make_store(name, config, self.addressing, features, vocabularies, seed_for(seed, "table", name))
+        self._limits = {reader: id_limit(features[vocabulary_of(reader, features)]) for reader in readers}
 
-    def build(self, _: object) -> None:
-        """Makes the variable; the strategy in scope places it."""
-        bound = self.config.initial_range
-        self.embeddings = self.add_weight(
-            name="embeddings",
-            shape=(self.rows, self.config.dim),
-            initializer=keras.initializers.RandomUniform(-bound, bound, seed=self._seed),
-        )
-        super().build(None)
+    def build(self, input_shape: object) -> None:
+        """Makes the store's variables."""
+        self.store.build(None)
+        super().build(input_shape)
 
-    def call(self, ids: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """From ids [B] or [B, T] by feature to rows [B, dim] or [B, T, dim] by feature.
+    def call(
+        self, ids: Mapping[str, tf.Tensor], served: ServedRows | None = None
+    ) -> tuple[list[Group], dict[str, tf.Tensor]]:
+        """Looks up any of its features at once, from ids [B], or [B, T] with a static T.
+
+        Args:
+            ids: by feature.
+            served: rows to read in place of the trained ones.
+
+        Returns:
+            The vectors of features with one value, side by side; [B, T, D] for each feature with many.
 
         Raises:
-            tf.errors.InvalidArgumentError: an id is outside the vocabulary it was made for (full tables).
+            tf.errors.InvalidArgumentError: an id is outside the vocabulary that the table was made for.
         """
-        flat = {name: tf.reshape(value, [-1]) for name, value in ids.items()}
-        rows = self._rows(flat)
-        # embedding_lookup also serves tables that a parameter-server strategy has cut into shards (they take 1-D ids
-        # only).
-        found = tf.nn.embedding_lookup(self.embeddings, rows)
-        parts = tf.split(found, [tf.size(value) for value in flat.values()], num=len(flat))
-        return {
-            name: tf.reshape(part, tf.concat([tf.shape(value), [self.config.dim]], 0))
-            for (name, value), part in zip(ids.items(), parts, strict=True)
-        }
+        singles = sorted((name for name in ids if ids[name].shape.rank == 1), key=self.addressing.chunks)
+        columns = {**dict.fromkeys(singles, 1), **{name: ids[name].shape[1] for name in ids if name not in singles}}
+        readers = [name for name, width in columns.items() for _ in range(width)]
+        matrix = _matrix(ids, singles, [name for name in columns if name not in singles])
+        with tf.control_dependencies(self._check(matrix, readers)):
+            rows = self.addressing(matrix, readers)
+        store = served or self.store
+        found = store.lookup(tf.reshape(rows, [-1]))
+        found = tf.reshape(found, [-1, rows.shape[1], self.store.dim])
+        return self._cut(found, columns, singles)
 
-    def _rows(self, flat: dict[str, tf.Tensor]) -> tf.Tensor:
-        ids = tf.concat([tf.cast(value, tf.int64) for value in flat.values()], 0)
-        keys = _per_id(self._key, flat)
-        if isinstance(self.config, HashedTable):
-            return hash_rows(ids, keys, self.rows)
-        # An id past its own vocabulary would read the next one's rows; row -1 makes the gather refuse it.
-        return tf.where((ids >= 0) & (ids < _per_id(self._size, flat)), ids + keys, -1)
+    def _check(self, matrix: tf.Tensor, readers: list[str]) -> list[tf.Operation]:
+        lowest, highest = tf.reduce_min(matrix, 0), tf.reduce_max(matrix, 0)
+        limits = tf.constant([self._limits[reader] for reader in readers], tf.int64)
+        sound = tf.reduce_all(lowest >= 0) & tf.reduce_all(tf.cast(highest, tf.int64) < limits)
+        text = (
+            f"{self.name}: an id of {', '.join(dict.fromkeys(readers))} is outside its vocabulary; columns reach from"
+        )
+        check = tf.debugging.Assert(sound, [text, lowest, "to", highest, "and must stay below", limits], summarize=50)
+        return [check] if check is not None else []
+
+    def _cut(
+        self, found: tf.Tensor, columns: Mapping[str, int], singles: list[str]
+    ) -> tuple[list[Group], dict[str, tf.Tensor]]:
+        """From [B, ΣC, D], the chunks of all values, to the features' own vectors."""
+        runs: list[tuple[list[str], int]] = []  # features with one width, side by side; their chunks
+        for name in singles:
+            if runs and runs[-1][1] == self.addressing.chunks(name):
+                runs[-1][0].append(name)
+            else:
+                runs.append(([name], self.addressing.chunks(name)))
+        groups, many, start = [], {}, 0
+        for names, chunks in runs:
+            stop = start + len(names) * chunks
+            groups.append(Group(tuple(names), self._joined(found, start, stop, len(names), chunks)))
+            start = stop
+        for name in [name for name in columns if name not in singles]:
+            chunks = self.addressing.chunks(name)
+            stop = start + columns[name] * chunks
+            many[name] = self._joined(found, start, stop, columns[name], chunks)
+            start = stop
+        return groups, many
+
+    def _joined(self, found: tf.Tensor, start: int, stop: int, values: int, chunks: int) -> tf.Tensor:
+        part = found if (start, stop) == (0, found.shape[1]) else found[:, start:stop]
+        return part if chunks == 1 else tf.reshape(part, [-1, values, chunks * self.store.dim])
+
+    def trained(self) -> list[Trained]:
+        """What the sparse optimizer trains."""
+        return self.store.trained()
 
 
-def _per_id(values: Mapping[str, int], flat: Mapping[str, tf.Tensor]) -> tf.Tensor:
-    """Each feature's value, once for each of its ids."""
-    counts = tf.stack([tf.size(ids) for ids in flat.values()])
-    return tf.repeat(tf.constant([values[name] for name in flat], tf.int64), counts)
+def _matrix(ids: Mapping[str, tf.Tensor], singles: list[str], many: list[str]) -> tf.Tensor:
+    """[B, L] all ids, int32 where all of them are."""
+    wide = any(value.dtype == tf.int64 for value in ids.values())
+    cast = {name: tf.cast(value, tf.int64) if wide else value for name, value in ids.items()}
+    parts = [tf.stack([cast[name] for name in singles], 1)] if singles else []
+    parts += [cast[name] for name in many]
+    return parts[0] if len(parts) == 1 else tf.concat(parts, 1)
 
 
-def vocabulary_of(name: str, features: Mapping[str, FeatureInfo]) -> str:
-    """The feature whose ids `name` holds: itself, or for a sequence the item feature it repeats."""
-    info = features[name]
-    return info.of if isinstance(info, SequenceInfo) else name
+def make_addressing(
+    config: object, readers: Mapping[str, int], features: Mapping[str, FeatureInfo]
+) -> Offsets | Hashes:
+    """The way from ids to rows that a method has."""
+    if isinstance(config, HashedTable | MultiplexedTable):
+        return Hashes(config, readers, features)
+    return Offsets(list(readers), features)
 
 
-def vocabulary_rows(info: FeatureInfo) -> int:
-    """Number of ids of a feature with a vocabulary or buckets."""
-    if isinstance(info, CategoricalInfo):
-        return info.rows
-    if isinstance(info, NumericInfo):
-        return len(info.boundaries) + 2
-    raise ValueError(f"a {info.kind} feature has no fixed number of ids")
+def make_store(
+    name: str,
+    config: EmbeddingsConfig,
+    addressing: Addressing,
+    features: Mapping[str, FeatureInfo],
+    vocabularies: Vocabularies | None,
+    seed: int,
+) -> Store:
+    """The rows that a method has.
+
+    Raises:
+        ValueError: the method needs the vocabularies, and there are none.
+        DataError: given vectors that cannot be used.
+    """
+    table = config.tables[name]
+    if isinstance(table, FullTable | HashedTable | MultiplexedTable):
+        rows, dim, start = addressing.rows, table.dim, table.initializer
+        served = table.served_precision or table.precision
+        if table.precision == "float32":
+            return FloatRows(name, rows, dim, start, served, seed)
+        return LowPrecisionRows(name, rows, dim, start, table.precision, served, seed)
+    if vocabularies is None:
+        raise ValueError(f"table {name!r}: method {table.method} needs the vocabularies")
+    assert isinstance(addressing, Offsets)
+    match table:
+        case MixedDimTable() | MGQETable():
+            raise NotImplementedError(table.method)
+        case VectorTable():
+            owner = next(iter(addressing.sizes))
+            vectors = given_vectors(table, owner, addressing.sizes[owner], vocabularies.values(owner))
+            trained, served = table.train == "fine_tuned", table.served_precision or "float32"
+            return GivenRows(name, vectors, trained, table.projection, served, seed)

@@ -59,9 +59,10 @@ def export_two_tower(
     facts = measure(index, model, prepared, config)
     schema = prepared.info.table_schema
     with BundleWriter(bundles) as writer:
-        query = TowerModule(model.query_tower, _encoder(prepared, "user", "context"))
+        served = model.embeddings.serve()
+        query = TowerModule(model.query_tower, _encoder(prepared, "user", "context"), served)
         query.save(writer.path(QUERY_TOWER))
-        TowerModule(model.item_tower, _encoder(prepared, "item")).save(writer.path(ITEM_TOWER))
+        TowerModule(model.item_tower, _encoder(prepared, "item"), served).save(writer.path(ITEM_TOWER))
         RetrieverModule(query, index, prepared.items["item"], config.retriever_k).save(writer.path(RETRIEVER))
         index.save(writer.path(INDEX))
         pq.write_table(served_items(prepared), writer.path(ITEMS))

@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 from recsys._compat import tf
 from recsys.data.dataset import MISSING, CategoricalInfo, FeatureInfo, FingerprintInfo, SequenceInfo, VectorInfo
 from recsys.data.encoding import FINGERPRINTS
-from recsys.embeddings.tables import vocabulary_of
+from recsys.embeddings.addressing import vocabulary_of
+from recsys.embeddings.served import ServedRows
 from recsys.models.two_tower import Tower
 
 Batch = dict[str, tf.Tensor]
@@ -81,12 +82,19 @@ class Encoder(tf.Module):
 
 
 class TowerModule(tf.Module):
-    """A tower that takes raw features: what `query_tower/` and `item_tower/` hold."""
+    """A tower that takes raw features: what `query_tower/` and `item_tower/` hold.
 
-    def __init__(self, tower: Tower, encoder: Encoder) -> None:
+    Args:
+        tower: the trained tower.
+        encoder: of the tower's features.
+        served: by table, the rows as the bundle stores them.
+    """
+
+    def __init__(self, tower: Tower, encoder: Encoder, served: Mapping[str, ServedRows]) -> None:
         super().__init__()
         self.encoder = encoder
         self.tower = tower
+        self._served = dict(served)
         self.serve = tf.function(self._serve, autograph=False).get_concrete_function(encoder.specs())
 
     def _serve(self, raw: Batch) -> Batch:
@@ -94,7 +102,7 @@ class TowerModule(tf.Module):
 
     def embed(self, raw: Batch) -> tf.Tensor:
         """[B, d] vectors of raw features."""
-        return self.tower(self.encoder.encode(raw), training=False)
+        return self.tower(self.encoder.encode(raw), training=False, served=self._served)
 
     def save(self, path: Path) -> None:
         """Writes the SavedModel."""

@@ -10,6 +10,7 @@ from recsys._compat import keras, tf, tfrs
 from recsys.data.dataset import FeatureInfo
 from recsys.embeddings.collection import EmbeddingCollection
 from recsys.embeddings.config import EmbeddingsConfig
+from recsys.embeddings.tables import Vocabularies
 
 Batch = dict[str, tf.Tensor]
 
@@ -24,11 +25,18 @@ class EmbeddingModel(tfrs.Model):
         embeddings: tables, and which feature reads which.
         features: what `prepare` knows of every feature.
         seed: of initial weights and dropout.
+        vocabularies: of the training data, for table methods that go by frequency or start from given vectors.
     """
 
-    def __init__(self, embeddings: EmbeddingsConfig, features: Mapping[str, FeatureInfo], seed: int) -> None:
+    def __init__(
+        self,
+        embeddings: EmbeddingsConfig,
+        features: Mapping[str, FeatureInfo],
+        seed: int,
+        vocabularies: Vocabularies | None,
+    ) -> None:
         super().__init__()
-        self.embeddings = EmbeddingCollection(embeddings, features, seed)
+        self.embeddings = EmbeddingCollection(embeddings, features, seed, vocabularies)
         # Named apart from Keras' private counter: dropout masks depend on it, so it belongs to the checkpoint.
         self.global_step = tf.Variable(
             0,
@@ -53,22 +61,24 @@ class EmbeddingModel(tfrs.Model):
     def build_from(self, batch: Batch) -> None:
         """Makes all variables, the optimizers' too, from any small batch: a checkpoint can then be restored."""
         self.example_losses(batch, training=False)
-        self.table_optimizer.build(self.embeddings.table_variables())
+        self.table_optimizer.build([trained.variable for trained in self.embeddings.trained()])
         self.optimizer.build(self.dense_variables())
 
     def dense_variables(self) -> list[tf.Variable]:
-        """Trainable variables that are no tables."""
-        tables = {id(variable) for variable in self.embeddings.table_variables()}
-        return [variable for variable in self.trainable_variables if id(variable) not in tables]
+        """What the dense optimizer trains: all trainable variables that no sparse optimizer has."""
+        sparse = {id(trained.source) for trained in self.embeddings.trained()}
+        return [variable for variable in self.trainable_variables if id(variable) not in sparse]
 
     def sizes(self) -> dict[str, int]:
         """`table_parameters`, `dense_parameters` and `table_bytes` of the model."""
-        count = {
-            kind: sum(int(np.prod(v.shape)) for v in variables)
-            for kind, variables in (("table", self.embeddings.table_variables()), ("dense", self.dense_variables()))
+        tables = [weight for table in self.embeddings.tables.values() for weight in table.weights]
+        inside = {id(weight) for weight in tables}
+        dense = [variable for variable in self.trainable_variables if id(variable) not in inside]
+        return {
+            "table_parameters": sum(int(np.prod(weight.shape)) for weight in tables),
+            "dense_parameters": sum(int(np.prod(weight.shape)) for weight in dense),
+            "table_bytes": sum(int(np.prod(weight.shape)) * weight.dtype.size for weight in tables),
         }
-        table_bytes = sum(int(np.prod(v.shape)) * v.dtype.size for v in self.embeddings.table_variables())
-        return {"table_parameters": count["table"], "dense_parameters": count["dense"], "table_bytes": table_bytes}
 
     def example_losses(self, batch: Batch, training: bool) -> tf.Tensor:
         """[b] the loss of each example, before weighting."""
@@ -82,11 +92,12 @@ class EmbeddingModel(tfrs.Model):
 
     def train_step(self, inputs: Batch) -> dict[str, tf.Tensor]:
         """One step of both optimizers."""
-        tables, dense = self.embeddings.table_variables(), self.dense_variables()
+        tables, dense = self.embeddings.trained(), self.dense_variables()
         with tf.GradientTape() as tape:
             loss = self.compute_loss(inputs, training=True)
-        gradients = tape.gradient(loss, tables + dense)
-        self.table_optimizer.apply_gradients(zip(gradients[: len(tables)], tables, strict=True))
+        gradients = tape.gradient(loss, [trained.source for trained in tables] + dense)
+        variables = [trained.variable for trained in tables]
+        self.table_optimizer.apply_gradients(zip(gradients[: len(tables)], variables, strict=True))
         if dense:
             self.optimizer.apply_gradients(zip(gradients[len(tables) :], dense, strict=True))
         self.global_step.assign_add(1)

@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 
 from recsys.data.dataset import FeatureInfo
 from recsys.embeddings.config import EmbeddingsConfig
+from recsys.embeddings.tables import Vocabularies
 from recsys.models.config import RankerConfig, TwoTowerConfig
 from recsys.models.ranker import Ranker
 from recsys.models.two_tower import TwoTower
@@ -19,10 +20,11 @@ def make_model(
     features: Mapping[str, FeatureInfo],
     train_count: ArrayLike,
     seed: int,
+    vocabularies: Vocabularies | None = None,
 ) -> TwoTower | Ranker:
     """The model that a config describes; `train_count` [N] are the catalogue items' positive training events."""
     match config:
         case TwoTowerConfig():
-            return TwoTower(config, embeddings, features, train_count, seed)
+            return TwoTower(config, embeddings, features, train_count, seed, vocabularies)
         case RankerConfig():
-            return Ranker(config, embeddings, features, seed)
+            return Ranker(config, embeddings, features, seed, vocabularies)

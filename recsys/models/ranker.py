@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from recsys._compat import tf
 from recsys.data.dataset import FeatureInfo
 from recsys.embeddings.config import EmbeddingsConfig
+from recsys.embeddings.tables import Vocabularies
 from recsys.interactions.cross import CrossNetwork
 from recsys.models.base import Batch, EmbeddingModel
 from recsys.models.config import RankerConfig
@@ -21,12 +22,18 @@ class Ranker(EmbeddingModel):
         embeddings: tables, and which feature reads which.
         features: what `prepare` knows of every feature.
         seed: of initial weights and dropout.
+        vocabularies: of the training data, for table methods that go by frequency or start from given vectors.
     """
 
     def __init__(
-        self, config: RankerConfig, embeddings: EmbeddingsConfig, features: Mapping[str, FeatureInfo], seed: int = 0
+        self,
+        config: RankerConfig,
+        embeddings: EmbeddingsConfig,
+        features: Mapping[str, FeatureInfo],
+        seed: int = 0,
+        vocabularies: Vocabularies | None = None,
     ) -> None:
-        super().__init__(embeddings, features, seed)
+        super().__init__(embeddings, features, seed, vocabularies)
         self.config = config
         self._cross = CrossNetwork(config.interaction, seed, "ranker_cross") if config.interaction else None
         self._mlp = MLP(config.mlp, 1, seed, self.global_step, "ranker_mlp")
@@ -34,8 +41,7 @@ class Ranker(EmbeddingModel):
 
     def logits(self, batch: Batch, training: bool = False) -> tf.Tensor:
         """[B] log-odds of a positive label."""
-        vectors = self.embeddings({**batch["query"], **batch["item"]})
-        x = tf.concat(list(vectors.values()), -1)
+        x = self.embeddings({**batch["query"], **batch["item"]}).concat()
         if self._cross is not None:
             x = self._cross(x)
         return tf.squeeze(self._mlp(x, training=training), -1)

@@ -11,6 +11,8 @@ from recsys._compat import keras, tf
 from recsys.data.dataset import FeatureInfo
 from recsys.embeddings.collection import EmbeddingCollection
 from recsys.embeddings.config import EmbeddingsConfig
+from recsys.embeddings.served import ServedRows
+from recsys.embeddings.tables import Vocabularies
 from recsys.models.base import Batch, EmbeddingModel
 from recsys.models.config import TowerConfig, TwoTowerConfig
 from recsys.models.layers import MLP
@@ -35,10 +37,11 @@ class Tower(keras.layers.Layer):
         self._normalize = normalize
         self._embed = tf.function(lambda features: self(features, training=False), reduce_retracing=True)
 
-    def call(self, features: Batch, training: bool = False) -> tf.Tensor:
-        """Embeds, concatenates, transforms, normalises."""
-        vectors = self._embeddings(features)
-        x = self._mlp(tf.concat(list(vectors.values()), -1), training=training)
+    def call(
+        self, features: Batch, training: bool = False, served: Mapping[str, ServedRows] | None = None
+    ) -> tf.Tensor:
+        """Embeds (from `served` rows, by table, if there are any), concatenates, transforms, normalises."""
+        x = self._mlp(self._embeddings(features, served=served).concat(), training=training)
         return tf.math.l2_normalize(x, -1) if self._normalize else x
 
     def vectors(self, features: Mapping[str, NDArray], block: int = 16_384) -> NDArray[np.float32]:
@@ -60,6 +63,7 @@ class TwoTower(EmbeddingModel):
         features: what `prepare` knows of every feature.
         train_count: [N] positive training events of each catalogue item, for logQ.
         seed: of initial weights and dropout.
+        vocabularies: of the training data, for table methods that go by frequency or start from given vectors.
     """
 
     def __init__(
@@ -69,8 +73,9 @@ class TwoTower(EmbeddingModel):
         features: Mapping[str, FeatureInfo],
         train_count: ArrayLike,
         seed: int = 0,
+        vocabularies: Vocabularies | None = None,
     ) -> None:
-        super().__init__(embeddings, features, seed)
+        super().__init__(embeddings, features, seed, vocabularies)
         self.config = config
         self.query_tower = Tower(config.query, config.normalize, self.embeddings, seed, self.global_step, "query_tower")
         self.item_tower = Tower(config.item, config.normalize, self.embeddings, seed, self.global_step, "item_tower")

@@ -96,8 +96,7 @@ def test_a_cross_layer_can_without_hidden_layers(world: Prepared) -> None:
 def test_dcn_v2_is_stacked(world: Prepared) -> None:
     """Embeddings, cross layers, ReLU, one logit: recomputed from the weights."""
     model, inputs = ranker(world, {"kind": "cross", "layers": 2}, hidden=[8]), pairs(world, np.arange(40))
-    vectors = model.embeddings({**inputs["query"], **inputs["item"]})
-    x0 = x = np.concatenate([vector.numpy() for vector in vectors.values()], -1).astype(np.float64)
+    x0 = x = model.embeddings({**inputs["query"], **inputs["item"]}).concat().numpy().astype(np.float64)
     names = ("kernel_1", "bias_1", "kernel_2", "bias_2", "hidden", "hidden_bias", "output", "output_bias")
     dense = [v for v in model.dense_variables() if v.shape.rank > 0]  # the decay of ages is a scalar
     for variable in dense:  # biases start at 0 and would not show
