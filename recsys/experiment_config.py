@@ -10,7 +10,7 @@ from pydantic import AfterValidator, ConfigDict, Field, NonNegativeInt, model_va
 from recsys.config.base import Config, Misfit, misfits
 from recsys.config.digest import digest
 from recsys.data.config import DataConfig, DuckDBEngine, LeaveLastOut, TemporalSplit
-from recsys.embeddings.config import EmbeddingsConfig
+from recsys.embeddings.config import EmbeddingsConfig, StoredRows
 from recsys.evaluation.config import EvaluationConfig
 from recsys.export.config import RetrievalConfig
 from recsys.models.config import ModelConfig, TwoTowerConfig
@@ -47,11 +47,14 @@ class ExperimentConfig(Config):
 
     @property
     def training_digest(self) -> str:
-        """Of all that the weights depend on: cut-offs, index, engine and devices may change after the training."""
+        """Of all that the weights depend on: cut-offs, index, served precisions, engine and devices may change after the
+        training.
+        """
         plain = TrainingConfig()
         indifferent = ("strategy", "steps_per_call", "checkpoint_every_steps", "tensorboard")
         parts = {
             "data": self.data.model_copy(update={"engine": DuckDBEngine()}),
+            "embeddings": self.embeddings.as_trained(),
             "training": self.training.model_copy(update={key: getattr(plain, key) for key in indifferent}),
             "evaluation": EvaluationConfig().model_copy(update={"monitor": self.evaluation.monitor}),
             "retrieval": RetrievalConfig(),
@@ -63,7 +66,7 @@ class ExperimentConfig(Config):
         found: list[Misfit] = [
             (("embeddings", *key.split(".")), text) for key, text in self.embeddings.problems(self.table_schema)
         ]
-        found += self._data_problems() + self._model_problems()
+        found += self._data_problems() + self._table_problems() + self._model_problems()
         if found:
             raise misfits(found)
         return self
@@ -74,6 +77,20 @@ class ExperimentConfig(Config):
                 (("data", "split", "kind"), f"{self.data.split.kind} needs schema.timestamp; name it, or use random")
             ]
         return []
+
+    def _table_problems(self) -> list[Misfit]:
+        """What a table asks of the model and of the devices."""
+        found = list[Misfit]()
+        for name, entry in self.embeddings.features.items():
+            if entry.pooling == "none":
+                text = f"{self.model.kind} has no layer that reads a sequence; choose mean, sum or sqrtn"
+                found.append((("embeddings", "features", name, "pooling"), text))
+        if self.training.strategy == "parameter_server":
+            for name, table in self.embeddings.tables.items():
+                if isinstance(table, StoredRows) and table.precision != "float32":
+                    text = f"{table.precision} rows cannot be cut over parameter servers; train in float32"
+                    found.append((("embeddings", "tables", name, "precision"), text))
+        return found
 
     def _model_problems(self) -> list[Misfit]:
         model, found = self.model, list[Misfit]()

@@ -55,7 +55,9 @@ class _Table(Config):
     """How the exported bundle stores the rows; left out, as in training. int8 has a float16 scale for each row."""
 
 
-class _Rows(_Table):
+class StoredRows(_Table):
+    """A table whose rows are stored as they are trained."""
+
     initializer: InitializerConfig = UniformConfig()
     """Where rows start."""
     precision: Precision = "float32"
@@ -64,13 +66,13 @@ class _Rows(_Table):
     """
 
 
-class FullTable(_Rows):
+class FullTable(StoredRows):
     """One row per id of the vocabularies that its features read (a history reads its item feature's): no collisions."""
 
     method: Literal["full"] = "full"
 
 
-class HashedTable(_Rows):
+class HashedTable(StoredRows):
     """A fixed number of rows, shared out among the features in proportion to their vocabularies; ids of one feature
     collide with each other. The control for `multiplexed`.
     """
@@ -80,7 +82,7 @@ class HashedTable(_Rows):
     """Over all features."""
 
 
-class MultiplexedTable(_Rows):
+class MultiplexedTable(StoredRows):
     """Unified Embedding (Coleman et al. 2023): all features read all rows, each through its own hash.
 
     An id's row is a hash of (feature name, chunk, id), with or without a vocabulary.
@@ -185,6 +187,11 @@ class EmbeddingsConfig(Config):
             else table
             for name, table in self.tables.items()
         }
+        return self.model_copy(update={"tables": tables})
+
+    def as_trained(self) -> Self:
+        """The same without what only an export heeds."""
+        tables = {name: table.model_copy(update={"served_precision": None}) for name, table in self.tables.items()}
         return self.model_copy(update={"tables": tables})
 
     def table_of(self, name: str) -> TableConfig:
