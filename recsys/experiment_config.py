@@ -47,7 +47,7 @@ class ExperimentConfig(Config):
 
     @property
     def training_digest(self) -> str:
-        """Of all that the weights depend on: cut-offs, index, served precisions, engine devices may change afterwards."""
+        """Of all that the weights depend on: cut-offs, index, served precision, engine, devices may change later."""
         plain = TrainingConfig()
         indifferent = ("strategy", "steps_per_call", "checkpoint_every_steps", "tensorboard")
         parts = {
