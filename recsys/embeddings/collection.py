@@ -95,7 +95,7 @@ class EmbeddingCollection(keras.layers.Layer):
         ids, ages = {}, {}
         buckets = [name for name in names if name in self._entries and isinstance(self._features[name], NumericInfo)]
         if buckets:
-            infos = [info for name in buckets if isinstance(info := self._features[name], NumericInfo)]
+            infos = [info for info in map(self._features.get, buckets) if isinstance(info, NumericInfo)]
             found = tf.unstack(bucketize(tf.stack([batch[name] for name in buckets], 1), infos), axis=1)
             bucketized = dict(zip(buckets, found, strict=True))
         for name in names:
@@ -121,7 +121,7 @@ class EmbeddingCollection(keras.layers.Layer):
         numbers = [name for name in names if name not in ids and isinstance(self._features[name], NumericInfo)]
         groups = []
         if numbers:
-            infos = [info for name in numbers if isinstance(info := self._features[name], NumericInfo)]
+            infos = [info for info in map(self._features.get, numbers) if isinstance(info, NumericInfo)]
             scaled = standardize(tf.stack([batch[name] for name in numbers], 1), infos)
             groups.append(Group(tuple(numbers), tf.cast(scaled, self.compute_dtype)[..., tf.newaxis]))
         for name in names:
