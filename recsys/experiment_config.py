@@ -13,7 +13,7 @@ from recsys.data.config import DataConfig, DuckDBEngine, LeaveLastOut, TemporalS
 from recsys.embeddings.config import EmbeddingsConfig, StoredRows
 from recsys.evaluation.config import EvaluationConfig
 from recsys.export.config import RetrievalConfig
-from recsys.models.config import ModelConfig, TwoTowerConfig
+from recsys.models.config import ModelConfig, RankerConfig
 from recsys.schema.config import SchemaConfig
 from recsys.training.config import TrainingConfig
 
@@ -92,12 +92,8 @@ class ExperimentConfig(Config):
 
     def _model_problems(self) -> list[Misfit]:
         model, found = self.model, list[Misfit]()
-        if not isinstance(model, TwoTowerConfig):
-            if self.data.negatives is None:
-                found.append((("data", "negatives"), "a ranker learns from negatives too; say which events are"))
-            if not self.table_schema.features:
-                found.append((("schema", "features"), "there is no feature to rank by; add one"))
-            return found
+        if isinstance(model, RankerConfig):
+            return self._ranker_problems(model)
         if self.data.negatives is not None:
             found.append((("data", "negatives"), "a two_tower model trains on positives alone; remove it"))
         widths, sound = {}, not self.embeddings.problems(self.table_schema)
@@ -113,4 +109,15 @@ class ExperimentConfig(Config):
         if len(set(widths.values())) > 1:
             text = f"the query tower ends in {widths['query']} units, the item tower in {widths['item']}"
             found.append((("model",), f"{text}; set both towers' output_dim to one width"))
+        return found
+
+    def _ranker_problems(self, model: RankerConfig) -> list[Misfit]:
+        found, features = list[Misfit](), self.table_schema.features
+        if self.data.negatives is None:
+            found.append((("data", "negatives"), "a ranker learns from negatives too; say which events are"))
+        if not features:
+            found.append((("schema", "features"), "there is no feature to rank by; add one"))
+        elif model.interaction is not None and not self.embeddings.problems(self.table_schema):
+            width = sum(self.embeddings.width(name, feature) for name, feature in features.items())
+            found += [(("model", "interaction", key), text) for key, text in model.interaction.problems(width)]
         return found

@@ -213,6 +213,10 @@ MISTAKES = [
           ("c.yaml:4: data.split.kind: ", "needs schema.timestamp", "or use random")),
     check("ranker without negatives", nothing, ("c.yaml:2: data.negatives: ", "a ranker learns from negatives too"),
           more="--set 'model={kind: ranker}'"),
+    check("rank above the width", nothing,
+          ("--set model.interaction.projection_dim: ", "a rank of 99 saves nothing", "leave it out"),
+          more="--set 'model={kind: ranker, interaction: {kind: cross}}' --set model.interaction.projection_dim=99 "
+               "--set 'data.negatives={column: rating, at_most: 2}'"),
     check("two_tower with negatives", nothing, ("--set data.negatives: ", "positives alone", "remove it"),
           more="--set 'data.negatives={column: rating, at_most: 2}'"),
     check("towers of different widths", edit("item: {output_dim: 8}", "item: {output_dim: 32}"),

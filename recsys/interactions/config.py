@@ -18,6 +18,13 @@ class CrossConfig(Config):
     projection_dim: PositiveInt | None = None
     """Rank of each layer's matrix; must be less than the features' width. Left out, the matrix is full."""
 
+    def problems(self, width: int) -> list[tuple[str, str]]:
+        """(key, message) for what does not fit features of `width` numbers in all."""
+        if self.projection_dim is None or self.projection_dim < width:
+            return []
+        text = f"a rank of {self.projection_dim} saves nothing where the features' width is {width}"
+        return [("projection_dim", f"{text}; lower it, or leave it out for full matrices")]
+
 
 InteractionConfig = CrossConfig
 """A union by `kind`, as soon as there are two."""

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from recsys._compat import keras, tf, tfrs
 from recsys.embeddings.seeds import seed_for
-from recsys.errors import ConfigError
 from recsys.interactions.config import CrossConfig
 
 
@@ -23,7 +22,7 @@ class CrossNetwork(keras.layers.Layer):
 
     def __init__(self, config: CrossConfig, seed: int, name: str = "cross") -> None:
         super().__init__(name=name)
-        self._projection_dim = config.projection_dim
+        self._config = config
         self._layers = [
             tfrs.layers.dcn.Cross(
                 config.projection_dim, kernel_initializer=_Glorot(seed_for(seed, "cross", layer)), name=layer
@@ -32,15 +31,13 @@ class CrossNetwork(keras.layers.Layer):
         ]
 
     def build(self, shape: tf.TensorShape) -> None:
-        """Checks the width that it finds.
+        """Looks at the width, and leaves the weights to the layers.
 
         Raises:
-            ConfigError: `projection_dim` saves nothing at this width.
+            ValueError: the config does not fit the width.
         """
-        width, rank = shape[-1], self._projection_dim
-        if rank is not None and rank >= width:
-            cure = "lower it, or leave it out for full matrices"
-            raise ConfigError("model.interaction.projection_dim", str(rank), f"less than the width, {width}", cure)
+        for key, text in self._config.problems(shape[-1]):
+            raise ValueError(f"{key}: {text}")
         super().build(shape)
 
     def call(self, x: tf.Tensor) -> tf.Tensor:

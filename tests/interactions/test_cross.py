@@ -7,7 +7,6 @@ import pytest
 from pydantic import ValidationError
 
 from recsys._compat import keras, tf
-from recsys.errors import ConfigError
 from recsys.interactions.config import CrossConfig
 from recsys.interactions.cross import CrossNetwork
 
@@ -94,8 +93,9 @@ def test_an_empty_batch() -> None:
 
 
 def test_a_rank_that_saves_nothing_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"projection_dim: 2; expected less than the width, 2"):
+    with pytest.raises(ValueError, match=r"projection_dim: a rank of 2 saves nothing where the features' width is 2"):
         cross(2, projection_dim=2)
+    assert not CrossConfig(kind="cross", projection_dim=1).problems(2)
 
 
 def test_the_config_round_trips_and_is_strict() -> None:
