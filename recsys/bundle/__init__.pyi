@@ -2,6 +2,7 @@ from .bundle import Bundle as Bundle
 from .manifest import Description as Description
 from .manifest import IndexFacts as IndexFacts
 from .manifest import Manifest as Manifest
+from .manifest import TableFacts as TableFacts
 from .manifest import fields_of as fields_of
 from .requests import RequestEncoder as RequestEncoder
 from .users import UnknownUserError as UnknownUserError

@@ -79,6 +79,24 @@ class IndexFacts(Config):
     """Measured recall@k against exact search (1 for the exact index)."""
 
 
+class TableFacts(Config):
+    """One embedding table, as the SavedModels hold it."""
+
+    name: str
+    method: str
+    """As in the YAML: full, multiplexed, ..."""
+    rows: PositiveInt
+    """Vectors that can be looked up."""
+    dim: PositiveInt
+    """Width of a looked-up vector."""
+    precision: str
+    """Type of the stored numbers, or types: float32, float16, bfloat16, int8 (with a float16 scale for each row)."""
+    bytes: NonNegativeInt
+    """What one copy of the table takes; each SavedModel holds one of every table that it reads."""
+    features: tuple[str, ...]
+    """The features that read it."""
+
+
 class Versions(Config):
     """Installed versions at export."""
 
@@ -120,6 +138,8 @@ class Description(Config):
     metrics: dict[str, float]
     """Test metrics of the exported model."""
     index: IndexFacts
+    tables: tuple[TableFacts, ...] = ()
+    """The embedding tables."""
     config_digest: str
     data_digest: str
     timestamp_unit: Literal["s", "ms", "us"] | None = None

@@ -38,6 +38,7 @@ class EmbeddingCollection(keras.layers.Layer):
         vocabularies: Vocabularies | None = None,
     ) -> None:
         super().__init__(name="embeddings", autocast=False)
+        self.config = config
         self._features = dict(features)
         self._entries = config.features
         self.tables = {name: Table(name, config, features, vocabularies, seed) for name in config.tables}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from recsys.data.dataset import Part
 from recsys.data.prepared import HeldOut, Prepared
 from recsys.data.reader import Examples
+from recsys.embeddings.served import ServedRows
 from recsys.errors import DataError
 from recsys.evaluation.config import EvaluationConfig
 from recsys.evaluation.pointwise import evaluate_ranking
@@ -32,20 +34,27 @@ class Evaluated:
 
 
 def evaluate_model(
-    model: EmbeddingModel, prepared: Prepared, part: Part, config: EvaluationConfig, *, baseline: bool = True
+    model: EmbeddingModel,
+    prepared: Prepared,
+    part: Part,
+    config: EvaluationConfig,
+    *,
+    baseline: bool = True,
+    served: Mapping[str, ServedRows] | None = None,
 ) -> Evaluated:
     """A two-tower model by full-catalogue ranking, a ranker by its probabilities, each beside a trivial baseline.
 
-    Without `baseline` the model alone, for validations: the baseline is the same in all of them.
+    Without `baseline` the model alone, for validations: the baseline is the same in all of them. With `served`, as it
+    is served: from a bundle's rows, by table, in place of the trained ones.
 
     Raises:
         DataError: the part has nobody to evaluate, labels of one kind only, or a vector is not finite.
     """
     if isinstance(model, TwoTower):
         held_out = _held_out(prepared, part)
-        index = ExactIndex(model.item_vectors(prepared.item_features))
+        index = ExactIndex(model.item_vectors(prepared.item_features, served))
         found = (held_out.relevant, held_out.seen, prepared.train_count, config)
-        result = evaluate_retrieval(index, model.query_vectors(held_out.query), *found)
+        result = evaluate_retrieval(index, model.query_vectors(held_out.query, served), *found)
         metrics = {"model": result.summary()}
         if baseline:
             metrics["popularity"] = evaluate_popularity(*found).summary()
@@ -54,7 +63,7 @@ def evaluate_model(
         counts = {"users_evaluated": evaluated, "users_without_relevant": prepared.info.counts.users - evaluated}
         return Evaluated(metrics, counts)
     if isinstance(model, Ranker):
-        labels, logits, weights = scores(model, prepared, part)
+        labels, logits, weights = scores(model, prepared, part, served)
         metrics = {"model": evaluate_ranking(labels, 1.0 / (1.0 + np.exp(-logits)), weights)}
         if baseline:
             constant = np.full(len(labels), metrics["model"]["base_rate"])
@@ -80,12 +89,14 @@ def _held_out(prepared: Prepared, part: Part) -> HeldOut:
     return held_out
 
 
-def scores(model: Ranker, prepared: Prepared, part: Part) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def scores(
+    model: Ranker, prepared: Prepared, part: Part, served: Mapping[str, ServedRows] | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """([n] labels, [n] logits, [n] weights) of all examples of a part, as float64."""
     examples = Examples(prepared, part, batch_size=1, seed=None)
     columns: list[tuple[np.ndarray, ...]] = []
     for batch in examples.whole(SCORED):
-        logits = model.score(batch).numpy()
+        logits = model.score(batch, served).numpy()
         columns.append((batch["label"].numpy(), logits, batch["weight"].numpy()))
     labels, logits, weights = (np.concatenate(parts).astype(np.float64) for parts in zip(*columns, strict=True))
     return labels, logits, weights

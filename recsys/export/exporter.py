@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recsys.bundle import BundleWriter, Description, IndexFacts, fields_of
+from recsys.bundle import BundleWriter, Description, IndexFacts, TableFacts, fields_of
 from recsys.bundle.manifest import INDEX, ITEM_TOWER, ITEMS, QUERY_TOWER, RETRIEVER, USERS
 from recsys.data.dataset import SequenceInfo
 from recsys.data.prepared import Features, Prepared
+from recsys.embeddings.collection import EmbeddingCollection
+from recsys.embeddings.served import ServedRows
 from recsys.errors import ExportError
 from recsys.export.config import RetrievalConfig
 from recsys.export.retriever import RetrieverModule
@@ -48,18 +51,19 @@ def export_two_tower(
         metrics: test metrics, for the manifest.
 
     Raises:
-        ExportError: the index does not keep the recall that the YAML promises, or does not fit the catalogue.
+        ExportError: a table cannot be stored as it is to be served; the index does not keep the recall that the YAML
+            promises, or does not fit the catalogue.
         DataError: a vector is not finite.
     """
-    vectors = model.item_vectors(prepared.item_features)
+    served = serve_tables(model.embeddings)
+    vectors = model.item_vectors(prepared.item_features, served)
     try:
         index = build_index(vectors, config.index)
     except ValueError as error:
         raise ExportError("retrieval.index", str(error)) from error
-    facts = measure(index, model, prepared, config)
+    facts = measure(index, model, served, prepared, config)
     schema = prepared.info.table_schema
     with BundleWriter(bundles) as writer:
-        served = model.embeddings.serve()
         query = TowerModule(model.query_tower, _encoder(prepared, "user", "context"), served)
         query.save(writer.path(QUERY_TOWER))
         TowerModule(model.item_tower, _encoder(prepared, "item"), served).save(writer.path(ITEM_TOWER))
@@ -77,6 +81,7 @@ def export_two_tower(
                 catalogue_size=len(vectors),
                 metrics=metrics,
                 index=facts,
+                tables=table_facts(model.embeddings, served),
                 config_digest=config_digest,
                 data_digest=prepared.info.digest,
                 timestamp_unit=schema.timestamp_unit if time is not None else None,
@@ -86,8 +91,46 @@ def export_two_tower(
     return writer.folder
 
 
-def measure(index: ExactIndex | ScannIndex, model: TwoTower, prepared: Prepared, config: RetrievalConfig) -> IndexFacts:
-    """The index's recall against exact search on held-out queries.
+def serve_tables(embeddings: EmbeddingCollection) -> dict[str, ServedRows]:
+    """Each table's rows as the bundle will hold them.
+
+    Raises:
+        ExportError: a table holds a number that its served precision cannot.
+    """
+    served = {}
+    for name, table in embeddings.tables.items():
+        try:
+            served[name] = table.store.serve()
+        except ValueError as error:
+            place = f"embeddings.tables.{name}"
+            raise ExportError(place, str(error), cure="set served_precision to float32") from error
+    return served
+
+
+def table_facts(embeddings: EmbeddingCollection, served: Mapping[str, ServedRows]) -> tuple[TableFacts, ...]:
+    """What the manifest says of each table."""
+    return tuple(
+        TableFacts(
+            name=name,
+            method=embeddings.config.tables[name].method,
+            rows=table.store.rows,
+            dim=table.store.dim,
+            precision=", ".join(dict.fromkeys(variable.dtype.name for variable in served[name].variables)),
+            bytes=sum(variable.shape.num_elements() * variable.dtype.size for variable in served[name].variables),
+            features=tuple(embeddings.config.readers(name)),
+        )
+        for name, table in embeddings.tables.items()
+    )
+
+
+def measure(
+    index: ExactIndex | ScannIndex,
+    model: TwoTower,
+    served: Mapping[str, ServedRows],
+    prepared: Prepared,
+    config: RetrievalConfig,
+) -> IndexFacts:
+    """The index's recall against exact search on held-out queries, embedded from the served rows.
 
     Raises:
         ExportError: it is below the promised `min_recall`.
@@ -102,7 +145,7 @@ def measure(index: ExactIndex | ScannIndex, model: TwoTower, prepared: Prepared,
             "no positives, so no query to measure the index with",
             cure="enlarge the share in data.split, or set retrieval.index.kind to exact",
         )
-    queries = model.query_vectors({name: column[:MEASURED_QUERIES] for name, column in query.items()})
+    queries = model.query_vectors({name: column[:MEASURED_QUERIES] for name, column in query.items()}, served)
     k, promise = config.index.recall_at, config.index.min_recall
     recall = recall_of(index, ExactIndex(index.vectors), queries, k)
     if promise is not None and recall < promise:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from recsys._compat import tf
 from recsys.data.dataset import FeatureInfo
 from recsys.embeddings.config import EmbeddingsConfig
+from recsys.embeddings.served import ServedRows
 from recsys.embeddings.tables import Vocabularies
 from recsys.interactions.cross import CrossNetwork
 from recsys.models.base import Batch, EmbeddingModel
@@ -37,14 +38,18 @@ class Ranker(EmbeddingModel):
         self.config = config
         self._cross = CrossNetwork(config.interaction, seed, "ranker_cross") if config.interaction else None
         self._mlp = MLP(config.mlp, 1, seed, self.global_step, "ranker_mlp")
-        self.score = tf.function(lambda batch: self.logits(batch), reduce_retracing=True)
+        self._score = tf.function(lambda batch, served: self.logits(batch, served=served), reduce_retracing=True)
 
-    def logits(self, batch: Batch, training: bool = False) -> tf.Tensor:
-        """[B] log-odds of a positive label."""
-        x = self.embeddings({**batch["query"], **batch["item"]}).concat()
+    def logits(self, batch: Batch, training: bool = False, served: Mapping[str, ServedRows] | None = None) -> tf.Tensor:
+        """[B] log-odds of a positive label (from `served` rows, by table, if there are any)."""
+        x = self.embeddings({**batch["query"], **batch["item"]}, served=served).concat()
         if self._cross is not None:
             x = self._cross(x)
         return tf.squeeze(self._mlp(x, training=training), -1)
+
+    def score(self, batch: Batch, served: Mapping[str, ServedRows] | None = None) -> tf.Tensor:
+        """[B] `logits` without dropout, as a graph that is traced once."""
+        return self._score(batch, served)
 
     def example_losses(self, batch: Batch, training: bool) -> tf.Tensor:
         """[b] binary cross-entropy of each example."""

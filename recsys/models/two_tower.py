@@ -35,7 +35,9 @@ class Tower(keras.layers.Layer):
         self._embeddings = embeddings
         self._mlp = MLP(config, config.output_dim, seed, step, f"{name}_mlp")
         self._normalize = normalize
-        self._embed = tf.function(lambda features: self(features, training=False), reduce_retracing=True)
+        self._embed = tf.function(
+            lambda features, served: self(features, training=False, served=served), reduce_retracing=True
+        )
 
     def call(
         self, features: Batch, training: bool = False, served: Mapping[str, ServedRows] | None = None
@@ -44,11 +46,13 @@ class Tower(keras.layers.Layer):
         x = self._mlp(self._embeddings(features, served=served).concat(), training=training)
         return tf.math.l2_normalize(x, -1) if self._normalize else x
 
-    def vectors(self, features: Mapping[str, NDArray], block: int = 16_384) -> NDArray[np.float32]:
+    def vectors(
+        self, features: Mapping[str, NDArray], served: Mapping[str, ServedRows] | None = None, block: int = 16_384
+    ) -> NDArray[np.float32]:
         """[n, d] vectors of any number of encoded rows, `block` of them at a time."""
         rows = len(next(iter(features.values())))
         parts = [
-            self._embed({name: column[start : start + block] for name, column in features.items()}).numpy()
+            self._embed({name: column[start : start + block] for name, column in features.items()}, served).numpy()
             for start in range(0, max(rows, 1), block)
         ]
         return np.concatenate(parts)
@@ -83,13 +87,17 @@ class TwoTower(EmbeddingModel):
         # Items without training events are never candidates in training; the floor only keeps their logarithm finite.
         self._log_q = tf.constant(np.log(np.maximum(counts, 0.5) / max(counts.sum(), 1.0)), tf.float32)
 
-    def query_vectors(self, features: Mapping[str, NDArray]) -> NDArray[np.float32]:
-        """[Q, d] vectors of encoded user, history and context features."""
-        return self.query_tower.vectors(features)
+    def query_vectors(
+        self, features: Mapping[str, NDArray], served: Mapping[str, ServedRows] | None = None
+    ) -> NDArray[np.float32]:
+        """[Q, d] vectors of encoded user, history and context features (from `served` rows, if there are any)."""
+        return self.query_tower.vectors(features, served)
 
-    def item_vectors(self, features: Mapping[str, NDArray]) -> NDArray[np.float32]:
-        """[N, d] vectors of encoded item features."""
-        return self.item_tower.vectors(features)
+    def item_vectors(
+        self, features: Mapping[str, NDArray], served: Mapping[str, ServedRows] | None = None
+    ) -> NDArray[np.float32]:
+        """[N, d] vectors of encoded item features (from `served` rows, if there are any)."""
+        return self.item_tower.vectors(features, served)
 
     def example_losses(self, batch: Batch, training: bool) -> tf.Tensor:
         """[b] in-batch softmax of each example."""

@@ -51,7 +51,7 @@ SCHEMA = SchemaConfig.model_validate(
 )
 EMBEDDINGS = EmbeddingsConfig.model_validate(
     {
-        "tables": {"ids": {"dim": 8}, "few": {"dim": 4}, "hashed": {"method": "hashed", "rows": 64, "dim": 4}},
+        "tables": {"ids": {"dim": 8}, "few": {"dim": 4}, "hashed": {"method": "multiplexed", "rows": 64, "dim": 4}},
         "features": {
             "member": {"table": "ids"},
             "film": {"table": "ids"},

@@ -125,7 +125,7 @@ def test_an_index_that_no_query_measures_is_refused(exported: Exported, tmp_path
     pq.write_table(table.set_column(label, "label", pa.array([0.0] * len(table), pa.float32())), path)
     index = ScannIndex.build(np.eye(8, dtype=np.float32), ScannConfig())
     with pytest.raises(ExportError, match=r"world: valid: no positives.*kind to exact"):
-        exporter.measure(index, exported.model, Prepared(folder), RetrievalConfig())
+        exporter.measure(index, exported.model, {}, Prepared(folder), RetrievalConfig())
 
 
 def test_an_error_while_writing_leaves_the_older_bundle_alone(

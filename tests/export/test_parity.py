@@ -51,7 +51,8 @@ def raw_table(table: pa.Table, prefix: str = "raw.") -> Raw:
 def module(exported: Exported, *roles: Any) -> TowerModule:
     tower = exported.model.item_tower if roles == ("item",) else exported.model.query_tower
     prepared = exported.prepared
-    return TowerModule(tower, Encoder(prepared.path, prepared.info.features, prepared.names(*roles)))
+    encoder = Encoder(prepared.path, prepared.info.features, prepared.names(*roles))
+    return TowerModule(tower, encoder, exported.model.embeddings.serve())
 
 
 def vectors_of(tower: TowerModule, raw: Raw) -> np.ndarray:
