@@ -1,10 +1,22 @@
 """Metrics: pure, vectorised functions of numpy arrays."""
 
+from recsys.metrics.beyond import category_miscalibration as category_miscalibration
 from recsys.metrics.beyond import coverage as coverage
+from recsys.metrics.beyond import gini as gini
+from recsys.metrics.beyond import intra_list_diversity as intra_list_diversity
 from recsys.metrics.beyond import mean_popularity as mean_popularity
+from recsys.metrics.beyond import novelty as novelty
+from recsys.metrics.counterfactual import OffPolicy as OffPolicy
+from recsys.metrics.counterfactual import off_policy as off_policy
+from recsys.metrics.pointwise import Calibration as Calibration
 from recsys.metrics.pointwise import auc as auc
+from recsys.metrics.pointwise import auc_by_group as auc_by_group
+from recsys.metrics.pointwise import auc_influence as auc_influence
+from recsys.metrics.pointwise import calibration as calibration
+from recsys.metrics.pointwise import gauc as gauc
 from recsys.metrics.pointwise import logloss as logloss
 from recsys.metrics.pointwise import normalized_entropy as normalized_entropy
+from recsys.metrics.ranking import graded_ndcg_at_k as graded_ndcg_at_k
 from recsys.metrics.ranking import hit_rate_at_k as hit_rate_at_k
 from recsys.metrics.ranking import hits as hits
 from recsys.metrics.ranking import map_at_k as map_at_k
@@ -12,3 +24,8 @@ from recsys.metrics.ranking import mrr_at_k as mrr_at_k
 from recsys.metrics.ranking import ndcg_at_k as ndcg_at_k
 from recsys.metrics.ranking import precision_at_k as precision_at_k
 from recsys.metrics.ranking import recall_at_k as recall_at_k
+from recsys.metrics.significance import Interval as Interval
+from recsys.metrics.significance import adjust as adjust
+from recsys.metrics.significance import bootstrap_interval as bootstrap_interval
+from recsys.metrics.significance import minimal_detectable_difference as minimal_detectable_difference
+from recsys.metrics.significance import randomization_test as randomization_test

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Literal
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -78,3 +81,122 @@ def normalized_entropy(labels: ArrayLike, probabilities: ArrayLike, weights: Arr
         raise ValueError("all labels are the same: the base rate's entropy is 0")
     entropy = -rate * np.log(rate) - (1 - rate) * np.log1p(-rate)
     return logloss(labels, probabilities, weights) / entropy
+
+
+def auc_by_group(labels: ArrayLike, scores: ArrayLike, groups: ArrayLike) -> tuple[Vector, NDArray[np.int64]]:
+    """AUC inside each group, and how many examples the group has; groups are numbered 0 .. G - 1.
+
+    Args:
+        labels: [B] 0 or 1.
+        scores: [B] in any unit.
+        groups: [B] the group (user, request) of each example.
+
+    Returns:
+        [G] AUC, ties counting one half, NaN where a group's labels are all the same; [G] examples.
+
+    >>> auc_by_group([1, 0, 0, 1], [0.5, 0.5, 0.1, 0.2], [0, 0, 1, 2])[0].tolist()
+    [0.5, nan, nan]
+    """
+    y, s, _ = _checked(labels, scores, None)
+    g = np.asarray(groups)
+    if g.shape != y.shape or not np.issubdtype(g.dtype, np.integer) or (len(g) and g.min() < 0):
+        raise ValueError(f"groups must be [B] numbers from 0, not {g.dtype} {g.shape}")
+    count = int(g.max()) + 1 if len(g) else 0
+    sizes = np.bincount(g, minlength=count)
+    # Ranks inside the group, those of tied scores averaged: AUC is the positives' ranks' (Mann and Whitney 1947).
+    order = np.lexsort((s, g))
+    sorted_groups, sorted_scores = g[order], s[order]
+    new = (np.diff(sorted_groups) != 0) | (np.diff(sorted_scores) != 0)
+    first = np.flatnonzero(np.concatenate([[len(y) > 0], new]))
+    tied = np.diff(first, append=len(y))
+    before = (np.cumsum(sizes) - sizes)[sorted_groups[first]]
+    ranks = np.repeat(first - before + (tied + 1) / 2, tied)
+    positive = np.bincount(g, y, minlength=count)
+    negative = sizes - positive
+    rank_sums = np.bincount(sorted_groups, ranks * y[order], minlength=count)
+    pairs = positive * negative
+    wins = rank_sums - positive * (positive + 1) / 2
+    return np.divide(wins, pairs, out=np.full(count, np.nan), where=pairs > 0), sizes
+
+
+def gauc(labels: ArrayLike, scores: ArrayLike, groups: ArrayLike) -> float:
+    """AUC inside each group, averaged with the group's examples as weight (Zhu et al. 2017, impression-weighted).
+
+    Groups whose labels are all the same are left out.
+
+    Raises:
+        ValueError: no group has both labels, or the arguments are unsound.
+    """
+    values, sizes = auc_by_group(labels, scores, groups)
+    both = ~np.isnan(values)
+    if not both.any():
+        raise ValueError("no group has positives and negatives: GAUC is not defined")
+    return float(np.average(values[both], weights=sizes[both]))
+
+
+def auc_influence(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> Vector:
+    """[B] each example's pull on AUC: AUC + mean(influence) is AUC, and its spread over users is AUC's (DeLong 1988).
+
+    A positive's is (share of negatives that it beats - AUC) / share of positives, a negative's likewise, so that sums
+    over a user's examples stand for the user in a bootstrap. With weights, shares are of weight.
+    """
+    y, s, w = _checked(labels, scores, weights)
+    value = auc(y, s, w)
+    _, group = np.unique(s, return_inverse=True)
+    positive, negative = np.bincount(group, w * y), np.bincount(group, w * (1 - y))
+    negatives_below = (np.cumsum(negative) - negative / 2) / negative.sum()
+    positives_above = 1 - (np.cumsum(positive) - positive / 2) / positive.sum()
+    beaten = np.where(y == 1, negatives_below[group], positives_above[group])
+    share = np.where(y == 1, positive.sum(), negative.sum()) / w.sum()
+    return w / w.mean() * (beaten - value) / share
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A calibration curve: bins of predictions, rising."""
+
+    predicted: Vector
+    """[N] weighted mean prediction of each bin."""
+    observed: Vector
+    """[N] weighted share of label 1."""
+    weight: Vector
+    """[N] weight of the bin's examples."""
+
+    @property
+    def ece(self) -> float:
+        """Expected calibration error: Σ weight |observed - predicted| (Naeini et al. 2015)."""
+        return float(np.average(np.abs(self.observed - self.predicted), weights=self.weight))
+
+
+def calibration(
+    labels: ArrayLike,
+    probabilities: ArrayLike,
+    weights: ArrayLike | None = None,
+    *,
+    bins: int = 10,
+    strategy: Literal["quantile", "uniform"] = "quantile",
+) -> Calibration:
+    """Predictions in bins beside what came of them; empty bins are left out.
+
+    Args:
+        labels: [B] 0 or 1.
+        probabilities: [B] of label 1.
+        weights: [B], 1 by default.
+        bins: at most so many.
+        strategy: bins of equal width over [0, 1], or with equally many examples (ties stay together).
+
+    Raises:
+        ValueError: a probability is outside [0, 1], or the arguments are unsound.
+    """
+    y, p, w = _checked(labels, probabilities, weights)
+    if np.any((p < 0) | (p > 1)):
+        raise ValueError(f"probabilities must lie in [0, 1], not {p.min():g} to {p.max():g}: are they logits?")
+    if strategy == "uniform":
+        edges = np.linspace(0, 1, bins + 1)[1:-1]
+    else:
+        edges = np.unique(np.quantile(p, np.linspace(0, 1, bins + 1)[1:-1]))
+    place = np.searchsorted(edges, p, side="right")
+    weight = np.bincount(place, w, minlength=len(edges) + 1).astype(np.float64)
+    used = weight > 0
+    predicted, observed = (np.bincount(place, w * x, minlength=len(edges) + 1)[used] / weight[used] for x in (p, y))
+    return Calibration(predicted, observed, weight[used])

@@ -80,3 +80,30 @@ def map_at_k(hits: Hits, relevant: Counts, k: int) -> PerQuery:
     top = _top(hits, relevant, k)
     precision = np.cumsum(top, axis=1) / np.arange(1, k + 1)
     return np.sum(precision * top, axis=1) / np.minimum(relevant, k)
+
+
+def graded_ndcg_at_k(gains: NDArray[np.floating], ideal: NDArray[np.floating], k: int) -> PerQuery:
+    """[Q] Σ_r gain_r / log2(r + 1) of the first k ranks, over that of the best ranking (Järvelin and Kekäläinen 2002).
+
+    Args:
+        gains: [Q, K] gain of the item at each rank, 0 for an irrelevant one. For the exponential form pass 2^grade - 1.
+        ideal: [Q, J] gains of the query's relevant items, falling, padded with 0.
+        k: the cut-off.
+
+    Raises:
+        ValueError: a query without gain, gains below 0 or not falling in `ideal`, a sum of gains above the ideal one.
+    """
+    if gains.ndim != 2 or ideal.ndim != 2 or len(gains) != len(ideal):
+        raise ValueError(f"gains must be [Q, K] and ideal [Q, J], not {gains.shape}, {ideal.shape}")
+    if not 1 <= k <= gains.shape[1]:
+        raise ValueError(f"k is {k}, but the ranking holds ranks 1 to {gains.shape[1]}")
+    if (gains < 0).any() or (ideal < 0).any() or (np.diff(ideal, axis=1) > 0).any():
+        raise ValueError("gains must not be negative, and ideal gains must fall")
+    if np.any(ideal.sum(1) <= 0):
+        raise ValueError(f"{np.sum(ideal.sum(1) <= 0)} of {len(ideal)} queries have no gain: leave them out")
+    discount = 1 / np.log2(np.arange(2, max(k, ideal.shape[1]) + 2))
+    best = ideal[:, :k] @ discount[: min(k, ideal.shape[1])]
+    found = gains[:, :k] @ discount[:k]
+    if np.any(found > best * (1 + 1e-9)):
+        raise ValueError("more gain than the ideal ranking: a ranking holds an item twice, or ideal is wrong")
+    return found / best

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.calibration import calibration_curve
 from sklearn.metrics import log_loss, roc_auc_score
 
-from recsys.metrics import auc, logloss, normalized_entropy
+from recsys.metrics import auc, auc_by_group, auc_influence, calibration, gauc, logloss, normalized_entropy
 
 
 def test_auc_by_hand() -> None:
@@ -73,3 +74,72 @@ def test_unsound_arguments_are_refused(labels: list, scores: list, weights: list
 def test_logits_are_no_probabilities() -> None:
     with pytest.raises(ValueError, match="logits"):
         logloss([1, 0], [2.3, -0.1])
+
+
+def test_gauc_by_hand() -> None:
+    """User 0: one of two pairs tied, AUC .75, 3 examples. User 1: one class, dropped. User 2: AUC 0, 2 examples."""
+    labels, scores = [1, 0, 0, 1, 1, 0, 1], [0.5, 0.5, 0.1, 0.9, 0.1, 0.8, 0.3]
+    groups = [0, 0, 0, 1, 1, 2, 2]
+    values, sizes = auc_by_group(labels, scores, groups)
+    np.testing.assert_array_equal(values, [0.75, np.nan, 0.0])
+    assert sizes.tolist() == [3, 2, 2]
+    assert gauc(labels, scores, groups) == pytest.approx((0.75 * 3 + 0.0 * 2) / 5)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_auc_inside_groups_is_scikit_learns(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels, scores, groups = rng.integers(0, 2, 60), rng.integers(0, 5, 60) / 4, rng.integers(0, 8, 60)
+    values, sizes = auc_by_group(labels, scores, groups)
+    for group in range(groups.max() + 1):
+        mine = groups == group
+        assert sizes[group] == mine.sum()
+        if 0 < labels[mine].sum() < mine.sum():
+            assert values[group] == pytest.approx(roc_auc_score(labels[mine], scores[mine]), abs=1e-12)
+        else:
+            assert np.isnan(values[group])
+
+
+def test_gauc_needs_a_group_with_both_labels() -> None:
+    with pytest.raises(ValueError, match="GAUC"):
+        gauc([1, 0], [0.5, 0.5], [0, 1])
+    with pytest.raises(ValueError, match="groups"):
+        gauc([1, 0], [0.5, 0.5], [-1, 0])
+
+
+def test_influence_spreads_as_auc_does() -> None:
+    """Its standard error is that of AUC over fresh samples, ties and weights included; it sums to nothing."""
+    rng = np.random.default_rng(0)
+
+    def sample() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        labels = rng.integers(0, 2, 400)
+        return labels, np.round(rng.normal(0.7 * labels), 1), rng.uniform(0.5, 1.5, 400)
+
+    influence = auc_influence(*sample())
+    assert influence.mean() == pytest.approx(0, abs=1e-12)
+    spread = np.std([auc(*sample()) for _ in range(400)])
+    assert influence.std() / np.sqrt(400) == pytest.approx(spread, rel=0.12)
+
+
+def test_calibration_by_hand() -> None:
+    labels, probabilities = [0, 1, 1, 1], [0.1, 0.2, 0.7, 0.9]
+    curve = calibration(labels, probabilities, [1, 1, 1, 2], bins=2, strategy="uniform")
+    np.testing.assert_allclose(curve.predicted, [0.15, (0.7 + 2 * 0.9) / 3])
+    np.testing.assert_allclose(curve.observed, [0.5, 1.0])
+    assert curve.weight.tolist() == [2, 3]
+    assert curve.ece == pytest.approx((2 * 0.35 + 3 * (1 - 2.5 / 3)) / 5)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_scikit_learn_draws_the_same_curve(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels, probabilities = np.append(rng.integers(0, 2, 98), [0, 1]), rng.random(100)
+    for strategy in ("uniform", "quantile"):
+        curve = calibration(labels, probabilities, bins=7, strategy=strategy)
+        observed, predicted = calibration_curve(labels, probabilities, n_bins=7, strategy=strategy)
+        np.testing.assert_allclose(curve.observed, observed, atol=1e-9)
+        np.testing.assert_allclose(curve.predicted, predicted, atol=1e-9)
+
+
+def test_equal_predictions_share_a_bin() -> None:
+    assert calibration([0, 1, 1, 1], [0.5] * 4).predicted.tolist() == [0.5]

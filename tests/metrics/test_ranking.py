@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, ndcg_score
 
 from recsys import metrics
+from recsys.metrics import graded_ndcg_at_k, ndcg_at_k
 from recsys.ragged import Ragged
 
 Metric = Callable[[NDArray[np.bool_], NDArray[np.integer], int], NDArray[np.float64]]
@@ -119,3 +120,35 @@ def test_misuse_is_refused(metric: Metric) -> None:
         metric(HITS, np.array([1, 1, 2, 9]), 1)
     with pytest.raises(ValueError, match="bool"):
         metric(HITS.astype(np.float32), RELEVANT, 4)
+
+
+def test_graded_ndcg_by_hand() -> None:
+    gains, ideal = np.array([[1.0, 3.0, 0.0]]), np.array([[3.0, 2.0, 1.0]])
+    dcg = 1 / np.log2(2) + 3 / np.log2(3)
+    best = 3 / np.log2(2) + 2 / np.log2(3) + 1 / np.log2(4)
+    assert graded_ndcg_at_k(gains, ideal, 3)[0] == pytest.approx(dcg / best)
+    assert graded_ndcg_at_k(gains, ideal, 1)[0] == pytest.approx(1 / 3)
+    assert graded_ndcg_at_k(ideal, ideal, 3)[0] == 1.0
+
+
+def test_graded_ndcg_of_equal_gains_is_ndcg() -> None:
+    rng = np.random.default_rng(0)
+    found = rng.random((50, 10)) < 0.2
+    relevant = found.sum(1) + rng.integers(1, 6, 50)
+    ideal = (np.arange(16) < relevant[:, None]).astype(float)
+    for k in (1, 5, 10):
+        np.testing.assert_allclose(graded_ndcg_at_k(found.astype(float), ideal, k), ndcg_at_k(found, relevant, k))
+
+
+def test_graded_ndcg_knows_when_it_is_not_defined() -> None:
+    one = np.ones((1, 2))
+    for gains, ideal, text in (
+        (one, 0 * one, "no gain"),
+        (one, np.array([[1.0, 2.0]]), "fall"),
+        (2 * one, one, "more gain"),
+        (-one, one, "negative"),
+    ):
+        with pytest.raises(ValueError, match=text):
+            graded_ndcg_at_k(gains, ideal, 2)
+    with pytest.raises(ValueError, match="k is 3"):
+        graded_ndcg_at_k(one, one, 3)
