@@ -55,9 +55,9 @@ def unpack(packed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 def pack_served(values: tf.Tensor) -> tf.Tensor:
     """int8 [n, d + 2]: rows [n, d] float32 as codes rounded to the nearest, and a float16 scale.
 
-    The scale is rounded up to float16, so that every value of the row has a code. Where scales are normal (from 6.1e-5;
-    rows that reach .008) that costs at most 1/1024 of the precision, below that (subnormal) up to one half of it, and rows
-    that stay below 3e-8 become zero. A zero row stays zero.
+    The scale is rounded up to float16, so that every value of the row has a code. Where scales are normal (from 6.1e-5,
+    rows that reach .008) that costs at most 1/1024 of the precision, below (subnormal scales) up to half of it, and
+    rows that stay below 3e-8 become zero. A zero row stays zero.
 
     Raises:
         ValueError: a value is not finite, or larger than 127 times the largest float16.

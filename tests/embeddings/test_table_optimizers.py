@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from recsys._compat import keras, tf
 from recsys.embeddings.optimizers.config import LazyAdamConfig, RowwiseAdagradConfig
-from recsys.embeddings.optimizers import LazyAdam, RowwiseAdagrad, make_table_optimizer
+from recsys.embeddings.optimizers import Adagrad, LazyAdam, RowwiseAdagrad, make_table_optimizer
 
 V, D = 7, 3
 Array = NDArray[np.float32]
@@ -21,7 +21,7 @@ Optimizer = Callable[[], keras.optimizers.Optimizer]
 # Row 3 and row 6 are never looked up; ids occur up to three times in a step, and some rows rest between two steps.
 LOOKUPS = [[0, 1, 1, 5], [2, 2, 2, 1], [5, 0, 0, 4], [1, 4, 2, 5], [4, 4, 1, 1], [0, 2, 5, 1]]
 UNTOUCHED = [3, 6]
-BOTH = pytest.mark.parametrize("make", [LazyAdam, RowwiseAdagrad])
+ALL = pytest.mark.parametrize("make", [LazyAdam, RowwiseAdagrad, Adagrad])
 
 
 def start(seed: int = 0) -> Array:
@@ -77,7 +77,7 @@ def test_lazy_adam_follows_the_paper_with_duplicated_ids(beta_1: float, beta_2: 
     np.testing.assert_allclose(table.numpy() - start(), expected - start(), rtol=1e-4, atol=3e-7)
 
 
-@BOTH
+@ALL
 def test_rows_without_a_lookup_stay_bitwise_with_their_slots(make: Optimizer) -> None:
     table, optimizer = tf.Variable(start()), make()
     # All rows get slots that differ from their initial values, and a momentum that would carry them on.
@@ -114,7 +114,7 @@ def test_lazy_adam_moves_under_tiny_gradients_as_torch_does() -> None:
     np.testing.assert_allclose(table.numpy()[[1, 4]], -50 * 0.001 / 11, rtol=1e-3)
 
 
-@BOTH
+@ALL
 def test_dense_gradients_step_like_sparse_ones_that_name_every_row(make: Optimizer) -> None:
     sparse, dense = tf.Variable(start()), tf.Variable(start())
     ours, also_ours = make(), make()
@@ -149,11 +149,15 @@ def test_rowwise_adagrad_by_hand() -> None:
 
 @pytest.mark.parametrize(
     "optimizer",
-    [LazyAdam(0.02, 0.8, 0.95, 1e-5, name="tables"), RowwiseAdagrad(0.3, 0.25, 1e-6, name="tables")],
-    ids=["lazy_adam", "rowwise_adagrad"],
+    [
+        LazyAdam(0.02, 0.8, 0.95, 1e-5, coupled_decay=0.1, global_clipnorm=3.0, name="tables"),
+        RowwiseAdagrad(0.3, 0.25, 1e-6, decoupled_decay=0.1, clipnorm=0.2, name="tables"),
+        Adagrad(0.3, 0.25, 1e-6, decoupled_decay=0.1, clipnorm=0.2, name="tables"),
+    ],
+    ids=["lazy_adam", "rowwise_adagrad", "adagrad"],
 )
 def test_config_round_trip(optimizer: keras.optimizers.Optimizer) -> None:
-    config = json.loads(json.dumps({k: float(v) if k != "name" else v for k, v in optimizer.get_config().items()}))
+    config = json.loads(json.dumps(optimizer.get_config(), default=float))
     twin = type(optimizer).from_config(config)
     assert twin.get_config() == optimizer.get_config()
     one, other = tf.Variable(start()), tf.Variable(start())
@@ -176,7 +180,7 @@ def test_every_setting_of_the_yaml_reaches_the_optimizer() -> None:
     assert (float(adagrad.learning_rate), adagrad.initial_accumulator, adagrad.epsilon) == (0.5, 0.25, 2.0)
 
 
-@BOTH
+@ALL
 def test_a_checkpoint_goes_on_bitwise(make: Optimizer, tmp_path: Path) -> None:
     table, optimizer = tf.Variable(start()), make()
     for step in range(3):
@@ -194,7 +198,7 @@ def test_a_checkpoint_goes_on_bitwise(make: Optimizer, tmp_path: Path) -> None:
     assert int(again.iterations) == 6
 
 
-@BOTH
+@ALL
 def test_inside_a_graph_the_steps_are_the_same(make: Optimizer) -> None:
     eager, graph = tf.Variable(start()), tf.Variable(start())
     one, other = make(), make()

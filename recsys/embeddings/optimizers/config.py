@@ -31,7 +31,12 @@ class CoupledDecay(Config):
     rate: PositiveFloat
 
 
-class LazyAdamConfig(Config):
+class _Optimizer(Config):
+    scale_learning_rate: PositiveFloat = 2e-5
+    """Of the scales of int8 rows; other precisions have none."""
+
+
+class LazyAdamConfig(_Optimizer):
     """Adam whose moments move only for the rows looked up in the step."""
 
     kind: Literal["lazy_adam"]
@@ -44,7 +49,7 @@ class LazyAdamConfig(Config):
     """Shrinks the rows, at the cost of the touched ones; in place of an `embeddings_regularizer`."""
 
 
-class RowwiseAdagradConfig(Config):
+class RowwiseAdagradConfig(_Optimizer):
     """Adagrad with one accumulator per row: the mean squared gradient of the row."""
 
     kind: Literal["rowwise_adagrad"]
@@ -56,8 +61,8 @@ class RowwiseAdagradConfig(Config):
     """Shrinks the rows, at the cost of the touched ones. Coupled decay has no form that skips steps here."""
 
 
-class AdagradConfig(Config):
-    """Adagrad with an accumulator per weight, by TensorFlow's fused sparse kernel."""
+class AdagradConfig(_Optimizer):
+    """Adagrad with an accumulator per weight."""
 
     kind: Literal["adagrad"]
     learning_rate: PositiveFloat = 0.05

@@ -1,168 +1,193 @@
-"""Optimizers whose step costs what the batch touches, not what the table holds.
-
-They are Keras optimizers. Keras sums the gradients of an id that occurs several times before `update_step`, so indices
-are unique here: that is needed for exactness, and for scatters whose result does not depend on the order of threads.
-XLA stays off: it would make the sparse update dense.
-"""
+"""What the tables' optimizers share: a step costs what the batch touches, not what the table holds."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 from recsys._compat import keras, tf
-from recsys.embeddings.optimizers.config import TableOptimizerConfig
+from recsys.embeddings.optimizers.access import AllRows, Rows, SomeRows, Weights, weights_of
+from recsys.embeddings.optimizers.gradients import Gradient, deduplicate
+from recsys.embeddings.packing import SCALE_BYTES
+from recsys.embeddings.seeds import seed_for
+
+LearningRate: TypeAlias = float | keras.optimizers.schedules.LearningRateSchedule
+Slots = dict[str, tf.Tensor]
+"""Rows of the slots, by name: float32 [n, d], or [n, 1]."""
+
+_LAST = "last_step"
+_BLOCK = 1 << 16
 
 
-class LazyAdam(keras.optimizers.Optimizer):
-    """Adam (Kingma & Ba 2015, Algorithm 1) that leaves rows without a gradient, and their moments, as they are.
+@dataclass(frozen=True)
+class SlotSpec:
+    """A number that an optimizer keeps for every weight, or for every row."""
 
-    The bias correction counts the optimizer's steps. `epsilon` is added to sqrt(v̂), as in the paper and torch
-    (tf_keras' own Adam adds it before the correction).
+    per_weight: bool = True
+    initial: float = 0.0
+
+
+class SparseOptimizer(keras.optimizers.Optimizer):
+    """A Keras optimizer of tables [V, d]: sums the gradients of repeated ids once, clips, moves the touched rows only.
+
+    Keras' own order, clipping first, gets the norms of repeated ids wrong. XLA stays off: it makes the update dense.
+    Slots are float32 whatever type the table is stored in; `step`, which a subclass implements, sees rows in float32.
+
+    Args:
+        learning_rate: a number, or a Keras schedule.
+        decoupled_decay: λ of AdamW's decay. Every step multiplies all rows by (1 - learning_rate λ): a row makes up for
+            the steps that it slept through when it is next touched, or flushed. Exact for a constant learning rate.
+        scale_learning_rate: of the scales of int8 rows.
+        clipnorm: largest norm of each gradient, repeated ids summed.
+        global_clipnorm: largest joint norm of all gradients of this optimizer.
+        name: of the optimizer.
     """
 
     def __init__(
         self,
-        learning_rate: float = 1e-3,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float = 1e-8,
-        name: str = "LazyAdam",
+        learning_rate: LearningRate,
+        decoupled_decay: float,
+        scale_learning_rate: float,
+        clipnorm: float | None,
+        global_clipnorm: float | None,
+        name: str,
     ) -> None:
-        super().__init__(name=name, jit_compile=False)
+        # The default, weight_decay=0, would pass over the whole table to subtract zeros.
+        super().__init__(name, None, clipnorm=clipnorm, global_clipnorm=global_clipnorm, jit_compile=False)
         self._learning_rate = self._build_learning_rate(learning_rate)
-        self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, epsilon
+        self.decoupled_decay, self.scale_learning_rate = decoupled_decay, scale_learning_rate
 
-    def build(self, var_list: list[tf.Variable]) -> None:
-        """Makes both moments of every variable."""
+    def slot_specs(self) -> dict[str, SlotSpec]:
+        """The slots of each table, by name."""
+        raise NotImplementedError
+
+    def step(self, weights: tf.Tensor, gradient: tf.Tensor, slots: Slots) -> tuple[tf.Tensor, Slots]:
+        """The touched rows [n, d] and their slots after a step; all float32."""
+        raise NotImplementedError
+
+    def catch_up(self, weights: tf.Tensor, slots: Slots, last: tf.Tensor, steps: tf.Tensor) -> tuple[tf.Tensor, Slots]:
+        """Rows [n, d] and their slots after `steps` [n, 1] of decay alone; `last` [n, 1] is the step they stand at."""
+        rate = tf.cast(self.learning_rate, tf.float32)
+        return weights * tf.pow(1.0 - rate * self.decoupled_decay, steps), slots
+
+    @property
+    def decays(self) -> bool:
+        """Whether rows change without a gradient, too."""
+        return self.decoupled_decay > 0
+
+    def build(self, var_list: Sequence[tf.Variable]) -> None:
+        """Makes the slots of every table."""
         super().build(var_list)
         if getattr(self, "_built", False):
             return
         self._built = True
-        self._m = [self.add_variable_from_reference(model_variable=v, variable_name="m") for v in var_list]
-        self._v = [self.add_variable_from_reference(model_variable=v, variable_name="v") for v in var_list]
+        specs = {**self.slot_specs(), **({_LAST: SlotSpec(per_weight=False)} if self.decays else {})}
+        self._shards: dict[tuple[str, str], list[tf.Variable]] = self._no_dependency({})
+        self._tables = self._no_dependency(list(var_list))
+        # Keras tracks slots for checkpoints in `_variables`.
+        self._slots = self._no_dependency(
+            [{name: self._add_slot(table, name, spec) for name, spec in specs.items()} for table in var_list]
+        )
+        self._seeds = [seed_for(number, table.name) for number, table in enumerate(var_list)]
 
-    def update_step(self, gradient: tf.Tensor | tf.IndexedSlices, variable: tf.Variable) -> None:
-        """One step for one variable; only the rows in `gradient.indices` are read or written."""
-        slot = self._index_dict[self._var_key(variable)]
-        m, v = self._m[slot], self._v[slot]
-        step = tf.cast(self.iterations + 1, variable.dtype)
-        correct_m = 1.0 - tf.pow(tf.cast(self.beta_1, variable.dtype), step)
-        correct_v = 1.0 - tf.pow(tf.cast(self.beta_2, variable.dtype), step)
-        rate = tf.cast(self.learning_rate, variable.dtype)
-        rows, g = rows_of(gradient, variable)
-        new_m = self.beta_1 * rows.read(m) + (1.0 - self.beta_1) * g
-        new_v = self.beta_2 * rows.read(v) + (1.0 - self.beta_2) * tf.square(g)
-        rows.write(m, new_m)
-        rows.write(v, new_v)
-        rows.subtract(variable, rate * (new_m / correct_m) / (tf.sqrt(new_v / correct_v) + self.epsilon))
+    def update_step(self, gradient: Gradient, variable: tf.Variable) -> None:
+        """One step for one table; of a sparse gradient, whose indices are distinct, only those rows are touched."""
+        sparse = isinstance(gradient, tf.IndexedSlices)
+        rows = SomeRows(gradient.indices) if sparse else AllRows()
+        values = tf.cast(gradient.values if sparse else gradient, tf.float32)
+        stored = self._weights(variable, rows, values, self.iterations)
+        weights, slots = stored.read(), self._read_slots(variable, rows)
+        if self.decays:
+            # AdamW decays before it steps, so this step's decay is one of those to make up for.
+            weights, slots = self._to_date(weights, slots, this_step=self.decoupled_decay > 0)
+        weights, slots = self.step(weights, values, slots)
+        self._write_slots(variable, rows, slots, self.iterations + 1)
+        stored.write(weights)
 
-    def get_config(self) -> dict[str, Any]:
-        """Everything the constructor takes."""
+    def flush(self) -> None:
+        """Brings all rows up to date with the decay of the steps that they slept through; without decay, does nothing.
+
+        To be called, outside of replicas, before whole tables are read: by exports, masks, norms. It may be called at
+        any time: with decoupled decay, training goes on as without it.
+        """
+        if self.decays:
+            for table in self._tables:
+                self._distribution_strategy.extended.update(table, self._flush, group=False)
+
+    def _flush(self, variable: tf.Variable) -> None:
+        for start in range(0, variable.shape[0], _BLOCK):
+            block = tf.range(start, min(start + _BLOCK, variable.shape[0]))
+            last = self._read_slots(variable, SomeRows(block))[_LAST]
+            rows = SomeRows(tf.boolean_mask(block, tf.squeeze(last, 1) < tf.cast(self.iterations, tf.float32)))
+            stored = self._weights(variable, rows, None, -1 - self.iterations)
+            weights, slots = self._to_date(stored.read(), self._read_slots(variable, rows), this_step=False)
+            self._write_slots(variable, rows, slots, self.iterations)
+            stored.write(weights)
+
+    def _to_date(self, weights: tf.Tensor, slots: Slots, this_step: bool) -> tuple[tf.Tensor, Slots]:
+        last = slots[_LAST]
+        behind = tf.cast(self.iterations, tf.float32) - last
+        return self.catch_up(weights, slots, last, behind + 1.0 if this_step else behind)
+
+    def _weights(
+        self, variable: tf.Variable, rows: Rows, gradient: tf.Tensor | None, occasion: tf.Tensor | tf.Variable
+    ) -> Weights:
+        """The rounding of low precisions depends on the table and the step alone: replicas agree, a resumed run too."""
+        seed = tf.stack([tf.constant(self._seeds[self._number(variable)], tf.int64), tf.cast(occasion, tf.int64)])
+        return weights_of(variable, rows, seed, gradient, self.scale_learning_rate)
+
+    def _read_slots(self, variable: tf.Variable, rows: Rows) -> Slots:
         return {
-            "learning_rate": self._serialize_hyperparameter(self._learning_rate),
-            "beta_1": self.beta_1,
-            "beta_2": self.beta_2,
-            "epsilon": self.epsilon,
-            "name": self.name,
+            name: tf.cast(rows.read(slot), tf.float32) for name, slot in self._slots[self._number(variable)].items()
         }
 
+    def _write_slots(self, variable: tf.Variable, rows: Rows, slots: Slots, now: tf.Tensor | tf.Variable) -> None:
+        if self.decays:
+            slots = {**slots, _LAST: tf.fill(tf.shape(slots[_LAST]), tf.cast(now, tf.float32))}
+        for name, slot in self._slots[self._number(variable)].items():
+            rows.write(slot, tf.cast(slots[name], slot.dtype))
 
-class RowwiseAdagrad(keras.optimizers.Optimizer):
-    """Adagrad (Duchi et al. 2011) with one accumulator a row: a_r += mean_k g_rk²; w_r -= lr g_r / (sqrt(a_r) + eps).
+    def _number(self, variable: tf.Variable) -> int:
+        return int(self._index_dict[self._var_key(variable)])
 
-    1/d of the memory of Adagrad; the form that TorchRec and FBGEMM call EXACT_ROWWISE_ADAGRAD.
-    """
-
-    def __init__(
-        self,
-        learning_rate: float = 0.05,
-        initial_accumulator: float = 0.0,
-        epsilon: float = 1e-8,
-        name: str = "RowwiseAdagrad",
-    ) -> None:
-        super().__init__(name=name, jit_compile=False)
-        self._learning_rate = self._build_learning_rate(learning_rate)
-        self.initial_accumulator, self.epsilon = initial_accumulator, epsilon
-
-    def build(self, var_list: list[tf.Variable]) -> None:
-        """Makes one accumulator [V, 1] per variable."""
-        super().build(var_list)
-        if getattr(self, "_built", False):
-            return
-        self._built = True
-        self._accumulators = []
-        for variable in var_list:
-            shape = [variable.shape[0]] + [1] * (variable.shape.rank - 1)
-            self._accumulators.append(
-                self.add_variable_from_reference(
-                    model_variable=variable,
-                    variable_name="accumulator",
-                    initial_value=tf.fill(shape, tf.cast(self.initial_accumulator, variable.dtype)),
-                )
+    def _add_slot(self, table: tf.Variable, name: str, spec: SlotSpec) -> tf.Variable:
+        """Keras' `add_variable_from_reference`, for slots of another type than the table's."""
+        width = 1
+        if spec.per_weight:
+            width = table.shape[1] - (SCALE_BYTES if table.dtype == tf.int8 else 0)
+        kind = tf.int32 if name == _LAST else tf.float32
+        with tf.distribute.get_strategy().extended.colocate_vars_with(table):
+            slot = tf.Variable(
+                lambda: tf.fill([table.shape[0], width], tf.cast(spec.initial, kind)),
+                trainable=False,
+                name=f"{name}/{table.name.split(':')[0]}",
             )
+        if not hasattr(table, "_sharded_container"):
+            self._variables.append(slot)
+            return slot
+        # The slots of a table that is cut over parameter servers are one variable in a checkpoint, as the table is.
+        whole = table._sharded_container()
+        shards = self._shards.setdefault((whole._unique_id, name), [])
+        shards.append(slot)
+        if len(shards) == len(whole.variables):
+            self._variables.append(tf.__internal__.distribute.ShardedVariable(shards))
+        return slot
 
-    def update_step(self, gradient: tf.Tensor | tf.IndexedSlices, variable: tf.Variable) -> None:
-        """One step for one variable; only the rows in `gradient.indices` are read or written."""
-        accumulator = self._accumulators[self._index_dict[self._var_key(variable)]]
-        rows, g = rows_of(gradient, variable)
-        squares = tf.reduce_mean(tf.square(g), axis=list(range(1, g.shape.rank)), keepdims=True)
-        total = rows.read(accumulator) + squares
-        rows.write(accumulator, total)
-        rows.subtract(variable, tf.cast(self.learning_rate, variable.dtype) * g / (tf.sqrt(total) + self.epsilon))
+    def _clip_gradients(self, grads: Sequence[Gradient]) -> list[Gradient]:
+        return list(super()._clip_gradients([deduplicate(gradient) for gradient in grads]))
+
+    def _deduplicate_sparse_grad(self, grads: Sequence[Gradient]) -> list[Gradient]:
+        """Keras asks for this after clipping; `_clip_gradients` has done it before."""
+        return list(grads)
 
     def get_config(self) -> dict[str, Any]:
-        """Everything the constructor takes."""
+        """Everything the constructor takes; subclasses add their own."""
         return {
             "learning_rate": self._serialize_hyperparameter(self._learning_rate),
-            "initial_accumulator": self.initial_accumulator,
-            "epsilon": self.epsilon,
+            "decoupled_decay": self.decoupled_decay,
+            "scale_learning_rate": self.scale_learning_rate,
+            "clipnorm": self.clipnorm,
+            "global_clipnorm": self.global_clipnorm,
             "name": self.name,
         }
-
-
-class _SomeRows:
-    """Reads and writes the rows a sparse gradient names, and copies no others.
-
-    It goes by the resource handle: under a distribution strategy that is this replica's copy, and reading through the
-    variable itself would copy the whole slot.
-    """
-
-    def __init__(self, indices: tf.Tensor) -> None:
-        self._indices = indices
-
-    def read(self, variable: tf.Variable) -> tf.Tensor:
-        return tf.raw_ops.ResourceGather(resource=variable.handle, indices=self._indices, dtype=variable.dtype)
-
-    def write(self, variable: tf.Variable, values: tf.Tensor) -> None:
-        tf.raw_ops.ResourceScatterUpdate(resource=variable.handle, indices=self._indices, updates=values)
-
-    def subtract(self, variable: tf.Variable, values: tf.Tensor) -> None:
-        tf.raw_ops.ResourceScatterSub(resource=variable.handle, indices=self._indices, updates=values)
-
-
-class _AllRows:
-    """The same for a dense gradient."""
-
-    def read(self, variable: tf.Variable) -> tf.Tensor:
-        return variable.read_value()
-
-    def write(self, variable: tf.Variable, values: tf.Tensor) -> None:
-        variable.assign(values)
-
-    def subtract(self, variable: tf.Variable, values: tf.Tensor) -> None:
-        variable.assign_sub(values)
-
-
-def rows_of(gradient: tf.Tensor | tf.IndexedSlices, variable: tf.Variable) -> tuple[_SomeRows | _AllRows, tf.Tensor]:
-    """Access to the rows that `gradient` touches, and its values."""
-    if isinstance(gradient, tf.IndexedSlices):
-        return _SomeRows(gradient.indices), tf.cast(gradient.values, variable.dtype)
-    return _AllRows(), tf.cast(gradient, variable.dtype)
-
-
-def make_table_optimizer(config: TableOptimizerConfig) -> keras.optimizers.Optimizer:
-    """The Keras optimizer that a config describes."""
-    if config.kind == "lazy_adam":
-        return LazyAdam(config.learning_rate, config.beta_1, config.beta_2, config.epsilon)
-    assert config.kind == "rowwise_adagrad"
-    return RowwiseAdagrad(config.learning_rate, config.initial_accumulator, config.epsilon)
