@@ -22,6 +22,8 @@ from recsys.embeddings.config import (
 )
 from recsys.embeddings.embedded import Group
 from recsys.embeddings.given import given_vectors
+from recsys.embeddings.mgqe import CodedRows, head_and_tail
+from recsys.embeddings.mixed_dim import FrequencyBlocks, frequency_blocks
 from recsys.embeddings.rows import FloatRows, GivenRows, LowPrecisionRows, Store, Trained
 from recsys.embeddings.seeds import seed_for
 from recsys.embeddings.served import ServedRows
@@ -177,8 +179,13 @@ def make_store(
         raise ValueError(f"table {name!r}: method {table.method} needs the vocabularies")
     assert isinstance(addressing, Offsets)
     match table:
-        case MixedDimTable() | MGQETable():
-            raise NotImplementedError(table.method)
+        case MixedDimTable():
+            frequencies = {owner: vocabularies.frequencies(owner) for owner in addressing.sizes}
+            blocks = frequency_blocks(table.dim, table.alpha, frequencies)
+            return FrequencyBlocks(name, blocks, table.dim, table.initializer, seed)
+        case MGQETable():
+            frequencies = {owner: vocabularies.frequencies(owner) for owner in addressing.sizes}
+            return CodedRows(name, addressing.rows, table, head_and_tail(frequencies, table.head), seed)
         case VectorTable():
             owner = next(iter(addressing.sizes))
             vectors = given_vectors(table, owner, addressing.sizes[owner], vocabularies.values(owner))
