@@ -61,7 +61,7 @@ class Offsets:
 class Hashes:
     """Rows by a hash of (vocabulary's feature name, chunk, id): Unified Embedding, and its per-feature control.
 
-    A feature's rows depend on its own name alone, never on which other features there are or in which order.
+    A feature's rows never depend on the order of the features; in a multiplexed table they depend on its name alone.
 
     Args:
         config: a multiplexed table, whose features share all rows, or a hashed one, whose features get a part each.
@@ -88,7 +88,7 @@ class Hashes:
             }
         else:
             self.rows = config.rows
-            parts = _shared_out(config.rows, {owner: features[owner] for owner in self._owners.values()})
+            parts = _shared_out(config.rows, {owner: features[owner] for owner in sorted(set(self._owners.values()))})
             self._ranges = {reader: [parts[self._owners[reader]]] * chunks for reader, chunks in readers.items()}
 
     def chunks(self, reader: str) -> int:

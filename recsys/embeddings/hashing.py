@@ -18,8 +18,9 @@ def salt(*parts: str | int) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little", signed=True)
 
 
-def hash_rows(ids: tf.Tensor, salts: tf.Tensor, rows: int) -> tf.Tensor:
-    """Rows in [0, rows) for int64 `ids`, mixed with `salts` (int64, broadcast against ids) by splitmix64's finaliser.
+def hash_rows(ids: tf.Tensor, salts: tf.Tensor, rows: int | tf.Tensor) -> tf.Tensor:
+    """Rows in [0, rows) for int64 `ids`, mixed with `salts` by splitmix64's finaliser; salts and rows (int64) are
+    broadcast against ids.
 
     Every bit of id and salt reaches every bit of the hash, so ids 1 apart do not land in rows 1 apart.
     """

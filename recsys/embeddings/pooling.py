@@ -34,7 +34,8 @@ def newest(ids: tf.Tensor, length: int) -> tf.Tensor:
     shorter rows, the first columns.
     """
     length = min(length, ids.shape[1])
-    ends = tf.reduce_sum(tf.cast(tf.not_equal(ids, MISSING), tf.int32), 1, keepdims=True)
+    # A 0 before the last value is an event whose value is missing.
+    ends = tf.reduce_max(tf.where(tf.equal(ids, MISSING), 0, tf.range(1, ids.shape[1] + 1)), 1, keepdims=True)
     return tf.maximum(ends - length, 0) + tf.range(length)
 
 

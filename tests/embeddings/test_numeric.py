@@ -18,27 +18,52 @@ def info(transform: str, *boundaries: float) -> NumericInfo:
     )
 
 
+def column(x: object) -> tf.Tensor:
+    """[B, 1]: one feature."""
+    return tf.constant(x, tf.float32)[:, tf.newaxis]
+
+
 def test_standardize() -> None:
-    found = standardize(tf.constant(X), info("standardize"))
+    found = standardize(column(X), [info("standardize")])
     assert found.shape == (6, 1)
     np.testing.assert_allclose(found[:, 0], (X - 2) / 4, rtol=1e-6)
 
 
 def test_log_is_odd_and_standardised_after() -> None:
     expected = (np.sign(X) * np.log1p(np.abs(X)) - 2) / 4
-    np.testing.assert_allclose(standardize(tf.constant(X), info("log"))[:, 0], expected, rtol=1e-6)
+    np.testing.assert_allclose(standardize(column(X), [info("log")])[:, 0], expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("transform", ["standardize", "log"])
 def test_missing_is_the_mean(transform: str) -> None:
-    np.testing.assert_array_equal(standardize(tf.constant([np.nan, np.nan]), info(transform)), [[0.0], [0.0]])
+    np.testing.assert_array_equal(standardize(column([np.nan, np.nan]), [info(transform)]), [[0.0], [0.0]])
+
+
+def test_each_column_is_transformed_by_its_own_statistics() -> None:
+    """Every one of them also where another is missing, and logs beside numbers that have none."""
+    plain, log = info("standardize"), info("log")
+    other = log.model_copy(update={"mean": -1.0, "std": 0.5})
+    x = np.stack([X, X[::-1], np.roll(X, 1)], 1)
+    x[2, 1] = np.nan
+    logs = np.sign(x) * np.log1p(np.abs(x))
+    expected = np.stack([(logs[:, 0] - 2) / 4, (x[:, 1] - 2) / 4, (logs[:, 2] + 1) / 0.5], 1)
+    expected[2, 1] = 0.0
+    np.testing.assert_allclose(standardize(tf.constant(x), [log, plain, other]), expected, rtol=1e-5)
 
 
 def test_buckets_begin_at_their_boundaries() -> None:
     x = np.array([np.nan, -np.inf, 0.5, 1.0, np.nextafter(np.float32(1), np.float32(0)), 2.0, 3.0, 9.0, np.inf])
-    found = bucketize(tf.constant(x, tf.float32), info("bucketize", 1.0, 2.0, 3.0))
+    found = bucketize(column(x), [info("bucketize", 1.0, 2.0, 3.0)])
     assert found.dtype == tf.int32
-    assert found.numpy().tolist() == [0, 1, 1, 2, 1, 3, 4, 4, 4]
+    assert found.numpy()[:, 0].tolist() == [0, 1, 1, 2, 1, 3, 4, 4, 4]
+
+
+def test_columns_with_few_buckets_beside_columns_with_many() -> None:
+    """Fewer boundaries are padded to a matrix: the padding must not count, for infinity neither."""
+    few, many, none = info("bucketize", 1.0), info("bucketize", -1.0, 0.0, 1.0, 2.0), info("bucketize")
+    x = np.array([np.nan, -np.inf, 0.0, 1.0, 1.5, np.inf], np.float32)
+    found = bucketize(tf.constant(np.stack([x, x, x], 1)), [few, many, none]).numpy()
+    assert found.T.tolist() == [[0, 1, 1, 2, 2, 2], [0, 1, 3, 4, 4, 5], [0, 1, 1, 1, 1, 1]]
 
 
 def test_buckets_agree_with_numpy_on_boundaries_that_float32_must_round() -> None:
@@ -46,16 +71,17 @@ def test_buckets_agree_with_numpy_on_boundaries_that_float32_must_round() -> Non
     boundaries = sorted(np.random.default_rng(0).normal(size=20).tolist())
     x = np.float32(boundaries + np.random.default_rng(1).normal(size=1000).tolist())
     expected = 1 + np.searchsorted(np.float32(boundaries), x, side="right")
-    found = bucketize(tf.constant(x), info("bucketize", *boundaries)).numpy()
+    found = bucketize(column(x), [info("bucketize", *boundaries)]).numpy()[:, 0]
     np.testing.assert_array_equal(found, expected)
     assert found[:20].tolist() == list(range(2, 22))
 
 
 def test_a_constant_column_has_one_bucket_beside_missing() -> None:
-    assert bucketize(tf.constant([np.nan, 3.0, -1.0]), info("bucketize")).numpy().tolist() == [0, 1, 1]
+    assert bucketize(column([np.nan, 3.0, -1.0]), [info("bucketize")]).numpy().tolist() == [[0], [1], [1]]
 
 
 def test_missing_in_a_graph_of_unknown_batch_size() -> None:
-    graph = tf.function(lambda x: bucketize(x, info("bucketize", 1.0)), input_signature=[tf.TensorSpec([None])])
-    assert graph(tf.constant([np.nan, 1.0])).numpy().tolist() == [0, 2]
-    assert graph(tf.zeros([0])).numpy().tolist() == []
+    specs = [tf.TensorSpec([None, 2])]
+    graph = tf.function(lambda x: bucketize(x, [info("bucketize", 1.0), info("bucketize")]), input_signature=specs)
+    assert graph(tf.constant([[np.nan, 1.0], [1.0, np.nan]])).numpy().tolist() == [[0, 1], [2, 0]]
+    assert graph(tf.zeros([0, 2])).numpy().tolist() == []

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from recsys._compat import keras, tf
-from recsys.embeddings.pooling import AgeDecay, pool
+from recsys.embeddings.pooling import AgeDecay, newest, pool
 
 How = Literal["mean", "sum", "sqrtn"]
 EVERY = pytest.mark.parametrize("how", get_args(How))
@@ -91,3 +91,21 @@ def test_the_decay_is_learned_and_never_negative() -> None:
         seen.append(decay(ages).numpy())
     assert (np.diff(np.stack(seen), axis=0) > 0).all()
     assert (np.stack(seen) <= 1).all()
+
+
+@pytest.mark.parametrize(
+    ("length", "expected"),
+    [
+        (1, [[3], [1], [0], [3]]),
+        (2, [[2, 3], [0, 1], [0, 1], [2, 3]]),
+        (3, [[1, 2, 3], [0, 1, 2], [0, 1, 2], [1, 2, 3]]),
+        (4, [[0, 1, 2, 3]] * 4),
+        (9, [[0, 1, 2, 3]] * 4),
+    ],
+)
+def test_the_newest_values_stand_before_the_padding(length: int, expected: list[list[int]]) -> None:
+    """Oldest first. An item without the value leaves a 0 among the others: it is an event, not the end."""
+    ids = tf.constant([[5, 6, 7, 8], [5, 6, 0, 0], [0, 0, 0, 0], [5, 0, 0, 8]])
+    assert newest(ids, length).numpy().tolist() == expected
+    assert newest(tf.cast(ids, tf.int64), length).numpy().tolist() == expected
+    assert newest(ids[:0], length).shape == (0, min(length, 4))

@@ -189,7 +189,7 @@ def test_items_without_training_events_keep_the_loss_finite(world: Prepared) -> 
 def test_a_step_moves_the_rows_looked_up_alone(world: Prepared, make: type[keras.optimizers.Optimizer]) -> None:
     model = two_tower(world, optimizer=make())
     train(model, world, epochs=1)  # every row that occurs has a momentum now
-    users, ids = (model.embeddings.tables[name].embeddings for name in ("user", "ids"))
+    users, ids = (model.embeddings.tables[name].store.embeddings for name in ("user", "ids"))
     before = users.numpy(), ids.numpy()
     inputs = batch(world, 8, seed=5)
     model.train_step(inputs)

@@ -95,7 +95,7 @@ def main(world: Path, run: Path, options: dict[str, str]) -> None:
         "callbacks": position.callbacks,
         "step": int(model.global_step.numpy()),
         "dense": weights,
-        "ids": np.asarray(tf.convert_to_tensor(model.embeddings.tables["ids"].embeddings)).tolist(),
+        "ids": np.asarray(tf.convert_to_tensor(model.embeddings.tables["ids"].store.embeddings)).tolist(),
     }
     (run / f"result{task}.json").write_text(json.dumps(result))
 
