@@ -130,7 +130,8 @@ def _vocabulary(path: Path, oov_rows: int) -> tf.lookup.StaticHashTable:
 def _first(text: tf.Tensor, length: int) -> tf.Tensor:
     """[B, length] each row's first values, padded: as wide as in training, so that sums come out the same."""
     text = text[:, :length]
-    return tf.pad(text, [[0, 0], [0, length - tf.shape(text)[1]]], constant_values="")
+    padded = tf.pad(text, [[0, 0], [0, length - tf.shape(text)[1]]], constant_values="")
+    return tf.ensure_shape(padded, [None, length])
 
 
 def _newest(text: tf.Tensor, length: int) -> tf.Tensor:

@@ -100,18 +100,18 @@ def test_recommendations_are_those_of_exact_search_without_seen_items(exported: 
     assert recommender.liked(users[0], 2)[0].item == histories[0][-1][1]
 
 
-UNREACHABLE = ScannConfig(leaves=3, leaves_to_search=1, reorder=60, recall_at=10, min_recall=1.0)
+UNREACHABLE = ScannConfig(leaves=10, leaves_to_search=1, reorder=60, recall_at=10, min_recall=1.0)
 
 
 def test_a_broken_promise_leaves_no_bundle(exported: Exported, tmp_path: Path) -> None:
-    """One leaf of 3 does not hold the best 10 of 60 items for every query."""
+    """One leaf of 10 does not hold the best 10 of 60 items for every query."""
     with pytest.raises(ExportError, match=r"min_recall: recall@10 is 0\.\d+ .* promised 1\.0; raise leaves_to_search"):
         export(exported, RetrievalConfig(index=UNREACHABLE, retriever_k=7), tmp_path / "bundle")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_kept_promise_is_in_the_manifest(exported: Exported, tmp_path: Path) -> None:
-    kept = UNREACHABLE.model_copy(update={"leaves_to_search": 3})
+    kept = UNREACHABLE.model_copy(update={"leaves_to_search": 10})
     folder = export(exported, RetrievalConfig(index=kept, retriever_k=100), tmp_path / "bundle")
     facts = Bundle.load(folder).manifest.index
     assert (facts.kind, facts.k, facts.recall) == ("scann", 10, 1.0)
