@@ -28,7 +28,8 @@ ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "configs" / "movielens-1m-unified.yaml"
 RESULTS = Path(__file__).parent / "results" / "unified-embedding"
 PAGE = ROOT / "docs" / "methods" / "unified_embedding.md"
-MARKS = "<!-- figures: python benchmarks/unified_embedding.py --write -->\n", "<!-- /figures -->\n"
+STUDY = "<!-- figures: python benchmarks/unified_embedding.py --write -->\n", "<!-- /figures -->\n"
+DRIFT = "<!-- drift: python benchmarks/unified_embedding.py --write -->\n", "<!-- /drift -->\n"
 
 Method = Literal["multiplexed", "hashed", "full"]
 WIDTH = 30
@@ -122,9 +123,11 @@ def _limit_threads(threads: int) -> None:
     tf.config.threading.set_inter_op_parallelism_threads(threads)
 
 
-def tables() -> str:
-    """The study's results as Markdown, from the records there are."""
-    return f"{_quality()}\n{_gains()}"
+def sections() -> dict[tuple[str, str], str]:
+    """What stands between which marks of the docs page, from the records there are: this study, and that of drift."""
+    from drift import section
+
+    return {STUDY: f"{_quality()}\n{_gains()}", DRIFT: section()}
 
 
 def _quality() -> str:
@@ -134,13 +137,15 @@ def _quality() -> str:
         (run.method, run.budget, run.lookups) for run in sorted(plan(), key=_size)
     ):
         records = _records(method, budget, lookups)
+        if not records:
+            continue
         paper = PAPER.get((budget, method)) if lookups == 1 else None
         rows.append(
             [
                 budget,
                 str(lookups),
                 f"`{method}`",
-                f"{records[0].counts['table_bytes']:,}" if records else "",
+                f"{records[0].counts['table_bytes']:,}",
                 mean_of([record.metrics["model"]["auc"] for record in records]),
                 "" if paper is None else f"{paper:.4f}",
                 mean_of([record.metrics["model"]["logloss"] for record in records]),
@@ -185,7 +190,8 @@ def main() -> None:
     parser.add_argument("--first", type=int, help="only so many of the plan's runs")
     options = parser.parse_args()
     if options.write:
-        write_marked(PAGE, tables(), MARKS)
+        for marks, text in sections().items():
+            write_marked(PAGE, text, marks)
     else:
         study(options.runs, options.jobs, options.first)
 

@@ -1,0 +1,24 @@
+"""The figures in the docs are those of the records."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_figures_of_unified_embedding_are_the_records() -> None:
+    """`python benchmarks/unified_embedding.py --write` makes them so."""
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    try:
+        from table import marked
+        from unified_embedding import PAGE, sections
+
+        found = sections()
+    finally:
+        sys.path.pop(0)
+    page = PAGE.read_text(encoding="utf-8")
+    for marks, text in found.items():
+        assert all(page.count(mark) == 1 for mark in marks)
+        assert marked(page, marks)[1] == text
