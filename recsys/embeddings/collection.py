@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from recsys._compat import keras, tf
-from recsys.data.dataset import MISSING, FeatureInfo, NumericInfo, SequenceInfo
+from recsys.data.dataset import MISSING, FeatureInfo, NumericInfo, SequenceInfo, VectorInfo
 from recsys.embeddings.config import EmbeddingsConfig
 from recsys.embeddings.embedded import Embedded, Group, Padded
 from recsys.embeddings.numeric import bucketize, standardize
@@ -14,6 +14,7 @@ from recsys.embeddings.rows import Trained
 from recsys.embeddings.seeds import seed_for
 from recsys.embeddings.served import ServedRows
 from recsys.embeddings.tables import Table, Vocabularies
+from recsys.schema.config import Role
 
 Batch = Mapping[str, tf.Tensor]
 
@@ -39,7 +40,7 @@ class EmbeddingCollection(keras.layers.Layer):
     ) -> None:
         super().__init__(name="embeddings", autocast=False)
         self.config = config
-        self._features = dict(features)
+        self.features = dict(features)
         self._entries = config.features
         self.tables = {name: Table(name, config, features, vocabularies, seed) for name in config.tables}
         self._decays = {
@@ -69,7 +70,7 @@ class EmbeddingCollection(keras.layers.Layer):
             batch: encoded features as `docs/architecture.md` lists them; `NAME.age` goes with the sequence NAME.
             served: by table, rows to read in place of the trained ones.
         """
-        names = [name for name in self._features if name in batch]
+        names = [name for name in self.features if name in batch]
         ids, ages = self._ids(names, batch)
         groups, sequences = self._given(names, ids, batch), {}
         for name, table in self.tables.items():
@@ -87,6 +88,19 @@ class EmbeddingCollection(keras.layers.Layer):
                     groups.append(Group((reader,), tf.cast(pooled, self.compute_dtype)[:, tf.newaxis]))
         return Embedded([name for name in names if name not in sequences], groups, sequences)
 
+    def layout(self, *roles: Role) -> list[tuple[str, int]]:
+        """(name, width) of each vector that the features of these roles become, as `Embedded.layout` has it."""
+        widths = {name: self._width(name, info) for name, info in self.features.items() if info.role in roles}
+        return [(name, width) for name, width in widths.items() if width]
+
+    def _width(self, name: str, info: FeatureInfo) -> int:
+        """0 for what stays a sequence."""
+        entry = self._entries.get(name)
+        if entry is None or entry.table is None:
+            return (entry.projection if entry else None) or (info.dim if isinstance(info, VectorInfo) else 1)
+        table = self.tables[entry.table]
+        return 0 if entry.pooling == "none" else table.addressing.chunks(name) * table.store.dim
+
     def serve(self) -> dict[str, ServedRows]:
         """Each table's rows as a bundle holds them, made from the present weights."""
         return {name: table.store.serve() for name, table in self.tables.items()}
@@ -94,9 +108,9 @@ class EmbeddingCollection(keras.layers.Layer):
     def _ids(self, names: list[str], batch: Batch) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
         """Ids of the features that read tables, in the schema's order, cut to their greatest lengths; and ages."""
         ids, ages = {}, {}
-        buckets = [name for name in names if name in self._entries and isinstance(self._features[name], NumericInfo)]
+        buckets = [name for name in names if name in self._entries and isinstance(self.features[name], NumericInfo)]
         if buckets:
-            infos = [info for info in map(self._features.get, buckets) if isinstance(info, NumericInfo)]
+            infos = [info for info in map(self.features.get, buckets) if isinstance(info, NumericInfo)]
             found = tf.unstack(bucketize(tf.stack([batch[name] for name in buckets], 1), infos), axis=1)
             bucketized = dict(zip(buckets, found, strict=True))
         for name in names:
@@ -108,7 +122,7 @@ class EmbeddingCollection(keras.layers.Layer):
             length = self._entries[name].max_length
             if length is None:
                 continue
-            if isinstance(self._features[name], SequenceInfo):
+            if isinstance(self.features[name], SequenceInfo):
                 columns = newest(ids[name], length)
                 ids[name] = tf.gather(ids[name], columns, batch_dims=1)
                 if name in ages:
@@ -119,10 +133,10 @@ class EmbeddingCollection(keras.layers.Layer):
 
     def _given(self, names: list[str], ids: Mapping[str, tf.Tensor], batch: Batch) -> list[Group]:
         """Numbers and given vectors: the features that read no table."""
-        numbers = [name for name in names if name not in ids and isinstance(self._features[name], NumericInfo)]
+        numbers = [name for name in names if name not in ids and isinstance(self.features[name], NumericInfo)]
         groups = []
         if numbers:
-            infos = [info for info in map(self._features.get, numbers) if isinstance(info, NumericInfo)]
+            infos = [info for info in map(self.features.get, numbers) if isinstance(info, NumericInfo)]
             scaled = standardize(tf.stack([batch[name] for name in numbers], 1), infos)
             groups.append(Group(tuple(numbers), tf.cast(scaled, self.compute_dtype)[..., tf.newaxis]))
         for name in names:

@@ -40,6 +40,14 @@ class CrossNetwork(keras.layers.Layer):
             raise ValueError(f"{key}: {text}")
         super().build(shape)
 
+    def input_weights(self) -> list[tuple[tf.Variable, tuple[int, ...]]]:
+        """The weights with axes along the input, and which those are: all of them, a full W along both."""
+        if self._config.projection_dim is None:
+            dense = [layer._dense for layer in self._layers]
+            return [pair for layer in dense for pair in ((layer.kernel, (0, 1)), (layer.bias, (0,)))]
+        factors = [(layer._dense_u, layer._dense_v) for layer in self._layers]
+        return [pair for u, v in factors for pair in ((u.kernel, (0,)), (v.kernel, (1,)), (v.bias, (0,)))]
+
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """Through all layers."""
         crossed = x

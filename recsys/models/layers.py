@@ -42,6 +42,10 @@ class MLP(keras.layers.Layer):
             initializer = keras.initializers.GlorotUniform(seed=seed_for(seed, "dense", f"{name}_output"))
             self._layers.append(keras.layers.Dense(output_dim, kernel_initializer=initializer, name=f"{name}_output"))
 
+    def input_weights(self) -> list[tuple[tf.Variable, tuple[int, ...]]]:
+        """The weights with axes along the input, and which those are: the first layer's kernel, if there is a layer."""
+        return [(self._layers[0].kernel, (0,))] if self._layers else []
+
     def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Through all layers."""
         for layer in self._layers:
