@@ -1,7 +1,7 @@
 """Multi-granular quantised embeddings: for each id a few bytes that say which shared centroids it is made of.
 
-A vector of d numbers is cut into P parts; part p of an id is the nearest of K centroids of that part's codebook, for ids
-of the tail the nearest of the first K' of them. While the table trains, each id has a float row e, and lookups give
+A vector of d numbers is cut into P parts; part p of an id is the nearest of K centroids of that part's codebook, for
+ids of the tail the nearest of the first K' of them. While the table trains, each id has a float row e, and lookups give
 its quantised value c:
 
     forward    c_p = argmin_k |e_p - C_pk|²

@@ -65,16 +65,17 @@ def frequency_blocks(dim: int, alpha: float, frequencies: Mapping[str, NDArray[n
 def id_widths(dim: int, alpha: float, counts: NDArray[np.int64], most: int) -> NDArray[np.int64]:
     """[V] the width of each id: a power of two below `dim`, or `dim`; at least 1, and falling.
 
-    Ids that are not counted are as wide as the vocabulary's most frequent value, or `dim` where nothing is counted: they
-    are few, and a missing value or a bucket of a number is often frequent.
+    Ids that are not counted are as wide as the vocabulary's most frequent value, or `dim` where nothing is counted:
+    they are few, and a missing value or a bucket of a number is often frequent.
 
-    >>> id_widths(16, 0.5, np.array([0, 0, 50, 25, 5, 1]), most=100).tolist()
-    [8, 8, 8, 8, 4, 2]
+    >>> id_widths(16, 1.0, np.array([0, 0, 60, 20, 5, 1]), most=100).tolist()
+    [8, 8, 8, 4, 1, 1]
     """
     special = uncounted(counts)
     known = np.concatenate([np.full(special, counts.max() if counts.any() else most), counts[special:]])
     ideal = np.maximum(dim * (known / most) ** alpha, 1.0)
-    powers = 2 ** np.round(np.log2(ideal)).astype(np.int64)
+    # Halfway is up on every machine, whichever way its logarithm errs.
+    powers = 2 ** np.floor(np.log2(ideal) + 0.5 + 1e-9).astype(np.int64)
     return np.minimum(powers, dim)
 
 
@@ -160,7 +161,9 @@ class FrequencyBlocks(keras.layers.Layer):
 
 
 def _bounds(blocks: Sequence[Block]) -> tuple[list[int], list[int]]:
-    """Of each block, the first of the table's rows, and by how much these are more than those of its width's variable."""
+    """Of each block, the first of the table's rows, and what to subtract from a row for its place in its width's
+    variable.
+    """
     filled: dict[int, int] = {}
     shifts = []
     for block in blocks:
