@@ -16,7 +16,7 @@ from recsys.data.prepared import Prepared
 from recsys.data.reader import Examples
 from recsys.data.source import SourceFiles
 from recsys.embeddings.config import EmbeddingsConfig
-from recsys.embeddings.optimizers import make_table_optimizer
+from recsys.embeddings.optimizers import TableOptimizers
 from recsys.export import export_two_tower
 from recsys.export.config import RetrievalConfig
 from recsys.models.build import make_model
@@ -137,9 +137,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     prepared = Prepared(prepare("small", data, SCHEMA, source, folder / "prepared"))
     model = make_model(MODEL, EMBEDDINGS, prepared.info.features, prepared.train_count, seed=1)
     assert isinstance(model, TwoTower)
-    model.compile(
-        make_table_optimizer(EMBEDDINGS.optimizer), make_dense_optimizer(TRAINING.dense_optimizer), TRAINING.batch_size
-    )
+    model.compile(TableOptimizers.of(EMBEDDINGS), make_dense_optimizer(TRAINING.dense_optimizer), TRAINING.batch_size)
     examples = Examples(prepared, "train", TRAINING.batch_size, seed=1)
     model.build_from(examples.sample())
     fit(model, examples, TRAINING, Checkpoints(folder / "checkpoints", model), make_strategy(TRAINING))

@@ -1,13 +1,22 @@
-"""Raw requests, and a second encoder for them: plain Python on the vocabularies, independent of the graph's."""
+"""Raw requests, a second encoder for them (plain Python on the vocabularies, independent of the graph's), and a process
+that answers them from a bundle alone.
+"""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from recsys._compat import tf
+from recsys.bundle.manifest import signature_name
 from recsys.data.dataset import CategoricalInfo, SequenceInfo
 from recsys.data.encoding import fingerprint, oov_bucket
 from recsys.data.prepared import Features, Prepared
@@ -100,3 +109,45 @@ def _ids(prepared: Prepared, name: str, values: NDArray[Any]) -> NDArray[Any]:
     oov = 1 + oov_bucket(flat, info.oov_rows)
     ids = [known.get(text, int(bucket)) for text, bucket in zip(flat, oov, strict=True)]
     return np.array(ids, np.int32).reshape(values.shape)
+
+
+def in_a_fresh_process(bundle: Path, requests: Raw, folder: Path) -> dict[str, NDArray[Any]]:
+    """What `fresh.py` makes of the bundle and the requests."""
+    arrays = {signature_name(name): a.astype(str) if a.dtype == object else a for name, a in requests.items()}
+    np.savez(folder / "requests.npz", **arrays)
+    script = Path(__file__).with_name("fresh.py")
+    paths = [bundle, folder / "requests.npz", folder / "results.npz"]
+    # Isolated, and away from the repository: nothing can be imported from there; nor is Keras chosen for it.
+    environment = {name: value for name, value in os.environ.items() if name != "TF_USE_LEGACY_KERAS"}
+    done = subprocess.run(
+        [sys.executable, "-I", script, *paths], cwd=folder, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-3_000:]
+    return dict(np.load(folder / "results.npz"))
+
+
+def tensors(raw: Raw) -> dict[str, tf.Tensor]:
+    return {name: tf.constant(a, tf.string if a.dtype == object else tf.float32) for name, a in raw.items()}
+
+
+def raw_table(table: pa.Table, prefix: str = "raw.") -> Raw:
+    """The `raw.FEATURE` columns as a signature takes them."""
+    raw: Raw = {}
+    for column in table.column_names:
+        if not column.startswith(prefix):
+            continue
+        name, values = column.removeprefix(prefix), table[column].to_pylist()
+        if pa.types.is_string(table[column].type):
+            raw[name] = np.array([v or "" for v in values], object)
+        elif pa.types.is_floating(table[column].type):
+            raw[name] = np.array([np.nan if v is None else v for v in values], np.float32)
+        elif pa.types.is_string(table[column].type.value_type):
+            raw[name] = padded([v or [] for v in values])
+        else:
+            raw[name] = np.array([v or [0.0, 0.0] for v in values], np.float32)
+    return raw
+
+
+def relative(found: np.ndarray, expected: np.ndarray) -> float:
+    """Largest distance of a vector from the expected one, by that one's length."""
+    return float((np.linalg.norm(found - expected, axis=1) / np.linalg.norm(expected, axis=1)).max())

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,37 +12,23 @@ import pytest
 
 from recsys._compat import tf
 from recsys.bundle import Bundle
-from recsys.bundle.manifest import signature_name
 from recsys.data.dataset import CategoricalInfo, FeatureInfo, FingerprintInfo, SequenceInfo
 from recsys.data.encoding import fingerprint, oov_bucket
 from recsys.export.signatures import Encoder, TowerModule
 from recsys.retrieval import ExactIndex
 from tests.export.conftest import ITEMS, Exported
-from tests.export.raw_requests import UNSEEN, Raw, encode, padded, random_requests
+from tests.export.raw_requests import (
+    UNSEEN,
+    Raw,
+    encode,
+    in_a_fresh_process,
+    random_requests,
+    raw_table,
+    relative,
+    tensors,
+)
 
 REQUESTS = 1_000
-
-
-def tensors(raw: Raw) -> dict[str, tf.Tensor]:
-    return {name: tf.constant(a, tf.string if a.dtype == object else tf.float32) for name, a in raw.items()}
-
-
-def raw_table(table: pa.Table, prefix: str = "raw.") -> Raw:
-    """The `raw.FEATURE` columns as a signature takes them."""
-    raw: Raw = {}
-    for column in table.column_names:
-        if not column.startswith(prefix):
-            continue
-        name, values = column.removeprefix(prefix), table[column].to_pylist()
-        if pa.types.is_string(table[column].type):
-            raw[name] = np.array([v or "" for v in values], object)
-        elif pa.types.is_floating(table[column].type):
-            raw[name] = np.array([np.nan if v is None else v for v in values], np.float32)
-        elif pa.types.is_string(table[column].type.value_type):
-            raw[name] = padded([v or [] for v in values])
-        else:
-            raw[name] = np.array([v or [0.0, 0.0] for v in values], np.float32)
-    return raw
 
 
 def module(exported: Exported, *roles: Any) -> TowerModule:
@@ -57,11 +40,6 @@ def module(exported: Exported, *roles: Any) -> TowerModule:
 
 def vectors_of(tower: TowerModule, raw: Raw) -> np.ndarray:
     return tower.serve(tensors(raw))["embedding"].numpy()
-
-
-def relative(found: np.ndarray, expected: np.ndarray) -> float:
-    """Largest distance of a vector from the expected one, by that one's length."""
-    return float((np.linalg.norm(found - expected, axis=1) / np.linalg.norm(expected, axis=1)).max())
 
 
 @pytest.fixture(scope="module")
@@ -78,18 +56,7 @@ def expected(exported: Exported, requests: Raw) -> np.ndarray:
 @pytest.fixture(scope="module")
 def elsewhere(exported: Exported, requests: Raw, tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
     """What a fresh process makes of the bundle and the requests."""
-    folder = tmp_path_factory.mktemp("fresh")
-    arrays = {signature_name(name): a.astype(str) if a.dtype == object else a for name, a in requests.items()}
-    np.savez(folder / "requests.npz", **arrays)
-    script = Path(__file__).with_name("fresh.py")
-    paths = [exported.bundle, folder / "requests.npz", folder / "results.npz"]
-    # Isolated, and away from the repository: nothing can be imported from there; nor is Keras chosen for it.
-    environment = {name: value for name, value in os.environ.items() if name != "TF_USE_LEGACY_KERAS"}
-    done = subprocess.run(
-        [sys.executable, "-I", script, *paths], cwd=folder, env=environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr[-3_000:]
-    return dict(np.load(folder / "results.npz"))
+    return in_a_fresh_process(exported.bundle, requests, tmp_path_factory.mktemp("fresh"))
 
 
 def test_the_requests_reach_every_corner(exported: Exported, requests: Raw) -> None:
