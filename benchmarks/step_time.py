@@ -1,0 +1,343 @@
+"""Step time of the embedding engine against the size of the vocabulary, and against its peers.
+
+    python benchmarks/step_time.py [--sizes 260000 5200000 26000000] [--rounds 9] [--only row-wise] [--force]
+
+26 categorical fields of width 16, batches of 4,096, an MLP 256-128-1, binary cross-entropy; ids by Zipf's law
+(exponent 1.3) and uniform. Three contests: lazy Adam against a `keras.layers.Embedding` for each field with Keras'
+Adam; Adagrad against the same layers with Keras' Adagrad; row-wise Adagrad against FBGEMM's table-batched embedding,
+which gets an environment of its own in the cache folder (made by uv).
+
+In a contest all cases take turns, round after round; medians count. While others load the machine nothing is judged:
+it says so, and ends with status 2 (at once, unless --force has it measure all the same). Status 1: a target is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from time import monotonic, sleep
+from typing import IO, NamedTuple, Self
+
+import psutil
+from peers import contender
+
+from recsys.data.cache import cache_dir
+from recsys.evaluation.record import Environment
+from recsys.files import draft_folder, write_text
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results" / "step_time.json"
+SIZES = (260_000, 5_200_000, 26_000_000)
+SMALL, MIDDLE, LARGE = SIZES
+LAWS: tuple[contender.Law, ...] = ("zipf", "uniform")
+QUIET = 0.05
+"""Share of the machine's cores that others may take."""
+BLOCK = 0.7
+"""Seconds of steps between two looks at the clock."""
+LEVEL = 0.95
+"""From this ratio on, two contenders are level."""
+
+
+class Case(NamedTuple):
+    """What is measured."""
+
+    contender: str
+    law: contender.Law
+    rows: int
+
+
+class Time(NamedTuple):
+    """Of a step."""
+
+    seconds: float
+    cpu: float
+    """Seconds of work, over all threads: it hardly depends on what else runs on the machine."""
+
+
+class Claim(NamedTuple):
+    """A bound on the time of `slower` divided by that of `faster`."""
+
+    slower: Case
+    faster: Case
+    at_least: float | None = None
+    at_most: float | None = None
+
+    def holds(self, ratio: float) -> bool:
+        """Whether a ratio is within the bound."""
+        return (self.at_least is None or ratio >= self.at_least) and (self.at_most is None or ratio <= self.at_most)
+
+
+@dataclass
+class Contender:
+    """A process that trains when it is told to."""
+
+    name: str
+    command: list[str]
+    largest: int = LARGE
+    """Tables of more rows are left out."""
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def __enter__(self) -> Self:
+        # Threads that spin while they wait would take the cores from the contender whose turn it is.
+        environment = {**os.environ, "OMP_WAIT_POLICY": "passive", "TF_CPP_MIN_LOG_LEVEL": "2"}
+        self._process = subprocess.Popen(
+            self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
+        self.versions = json.loads(_line(self._process.stdout, self.name))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def run(self, case: Case, steps: int) -> Time:
+        """The time of a step, over so many of them."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps({"rows": case.rows, "law": case.law, "steps": steps}) + "\n")
+        self._process.stdin.flush()
+        return Time(**json.loads(_line(self._process.stdout, self.name)))
+
+
+def _line(stream: IO[str] | None, name: str) -> str:
+    line = stream.readline() if stream is not None else ""
+    if not line:
+        raise SystemExit(f"{name} ended before its time; what it said stands above")
+    return line
+
+
+class Contest(NamedTuple):
+    """Contenders that take turns, ours first, and what we claim."""
+
+    contenders: list[Contender]
+    claims: list[Claim]
+
+
+def contests() -> dict[str, Contest]:
+    """By the kind of optimizer."""
+    tensorflow = [sys.executable, str(HERE / "peers" / "in_tensorflow.py")]
+
+    def growth(ours: str) -> Claim:
+        return Claim(Case(ours, "zipf", LARGE), Case(ours, "zipf", SMALL), at_most=1.6)
+
+    def against(peer: str, ours: str, rows: int, at_least: float) -> Claim:
+        return Claim(Case(peer, "zipf", rows), Case(ours, "zipf", rows), at_least=at_least)
+
+    lazy, adagrad, rowwise = (f"recsys {name}" for name in ("lazy_adam", "adagrad", "rowwise_adagrad"))
+    return {
+        "Adam": Contest(
+            [
+                Contender(lazy, [*tensorflow, "recsys", "lazy_adam"]),
+                # At 26M rows a step takes seconds, and its temporaries are as large as the table.
+                Contender("Keras Adam", [*tensorflow, "keras", "adam"], largest=MIDDLE),
+            ],
+            [growth(lazy), against("Keras Adam", lazy, MIDDLE, 8.0)],
+        ),
+        "Adagrad": Contest(
+            [
+                Contender(adagrad, [*tensorflow, "recsys", "adagrad"]),
+                Contender("Keras Adagrad", [*tensorflow, "keras", "adagrad"]),
+            ],
+            [growth(adagrad), against("Keras Adagrad", adagrad, SMALL, 1.3)],
+        ),
+        "row-wise Adagrad": Contest(
+            [
+                Contender(rowwise, [*tensorflow, "recsys", "rowwise_adagrad"]),
+                Contender("FBGEMM", [str(fbgemm_python()), str(HERE / "peers" / "fbgemm" / "in_torch.py")]),
+            ],
+            [growth(rowwise), *(against("FBGEMM", rowwise, rows, LEVEL) for rows in SIZES)],
+        ),
+    }
+
+
+def fbgemm_python() -> Path:
+    """The Python of FBGEMM's environment, which is made when it is first needed.
+
+    The CPU build of torch comes from PyTorch's own index, or from wherever UV_FIND_LINKS or PIP_FIND_LINKS point.
+    """
+    requirements = HERE / "peers" / "fbgemm" / "requirements.txt"
+    digest = hashlib.sha256(requirements.read_bytes() + sys.version.encode()).hexdigest()[:12]
+    environment = cache_dir() / "benchmarks" / f"fbgemm-{digest}"
+    if not environment.exists():
+        uv = shutil.which("uv", path=f"{HERE.parent / '.uv' / 'bin'}:{os.environ.get('PATH', '')}")
+        if uv is None:
+            raise SystemExit("FBGEMM gets an environment of its own, and there is no uv to make it: pip install uv")
+        links = os.environ.get("UV_FIND_LINKS") or os.environ.get("PIP_FIND_LINKS")
+        source = ["--find-links", links] if links else ["--torch-backend", "cpu"]
+        environment.parent.mkdir(parents=True, exist_ok=True)
+        with draft_folder(environment) as draft:
+            made = draft / "environment"
+            subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, str(made)], check=True)
+            install = [uv, "pip", "install", "--quiet", "--python", str(made), "--no-deps", "--requirements"]
+            subprocess.run([*install, str(requirements), *source], check=True)
+            made.rename(environment)
+    return environment / "bin" / "python"
+
+
+def measure(contenders: Sequence[Contender], sizes: Sequence[int], rounds: int) -> dict[Case, list[Time]]:
+    """A step's time in every case, once a round, after a round to warm up. Neighbours in time are to be compared."""
+    cases = {
+        Case(each.name, law, rows): each
+        for law in LAWS
+        for rows in sizes
+        for each in contenders
+        if rows <= each.largest
+    }
+    steps = {}
+    for case, each in cases.items():
+        each.run(case, 2)  # makes the model, traces, touches memory
+        steps[case] = max(2, round(BLOCK / each.run(case, 3).seconds))
+    found: dict[Case, list[Time]] = {case: [] for case in cases}
+    for _ in range(rounds):
+        for case, each in cases.items():
+            found[case].append(each.run(case, steps[case]))
+    return found
+
+
+@dataclass
+class Load:
+    """What others took of the machine's cores, as a share."""
+
+    share: float = 0.0
+
+
+@contextmanager
+def others() -> Iterator[Load]:
+    """Measures while the block runs what processes that are not ours do, and other virtual machines."""
+    load, before, mine, start = Load(), _busy(), _own(), monotonic()
+    try:
+        yield load
+    finally:
+        cores = psutil.cpu_count() or 1
+        load.share = max(0.0, (_busy() - before - (_own() - mine)) / (monotonic() - start) / cores)
+
+
+def _busy() -> float:
+    times = psutil.cpu_times()._asdict()
+    # user holds guest, nice holds guest_nice.
+    return sum(seconds for kind, seconds in times.items() if kind not in {"idle", "iowait", "guest", "guest_nice"})
+
+
+def _own() -> float:
+    """CPU seconds of this process and its children, the finished ones too."""
+    this = psutil.Process()
+    mine, children = this.cpu_times(), [child.cpu_times() for child in this.children(recursive=True)]
+    return float(sum(mine[:4]) + sum(sum(times[:2]) for times in children))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES), help="rows of all tables together")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--only", default="", help="only the contests whose name contains this (no record)")
+    parser.add_argument("--force", action="store_true", help="measure although the machine is loaded, judge nothing")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="the record")
+    options = parser.parse_args()
+    with others() as at_start:
+        sleep(3)
+    if at_start.share > QUIET and not options.force:
+        print(f"others take {at_start.share:.0%} of the machine ({QUIET:.0%} is quiet): nothing measured; see --force")
+        raise SystemExit(2)
+    shares, times, claims, versions = [at_start.share], {}, [], {}
+    for name, contest in contests().items():
+        if options.only not in name:
+            continue
+        with ExitStack() as stack:
+            for each in contest.contenders:
+                versions |= stack.enter_context(each).versions
+            with others() as load:
+                times |= measure(contest.contenders, options.sizes, options.rounds)
+            shares.append(load.share)
+        claims += [claim for claim in contest.claims if claim.slower in times and claim.faster in times]
+    judged = max(shares) <= QUIET
+    median = {case: Time(*map(statistics.median, zip(*found, strict=True))) for case, found in times.items()}
+    verdicts = [(claim, median[claim.slower].seconds / median[claim.faster].seconds) for claim in claims]
+    report(median, verdicts, judged, max(shares))
+    if not options.only:
+        write_text(options.out, json.dumps(record(options, times, verdicts, judged, shares, versions), indent=1) + "\n")
+    if not judged:
+        raise SystemExit(0 if options.force else 2)
+    raise SystemExit(0 if all(claim.holds(ratio) for claim, ratio in verdicts) else 1)
+
+
+def report(median: dict[Case, Time], verdicts: Sequence[tuple[Claim, float]], judged: bool, share: float) -> None:
+    """Prints the medians, and what they say of the claims."""
+    sizes = sorted({case.rows for case in median})
+    print(f"{'ms a step, and of CPU (medians)':<32}" + "".join(f"{rows / 1e6:>15.2f}M" for rows in sizes))
+    for name, law in dict.fromkeys((case.contender, case.law) for case in sorted(median)):
+        times = [median.get(Case(name, law, rows)) for rows in sizes]
+        cells = (f"{time.seconds * 1e3:.1f} ({time.cpu * 1e3:.1f})" if time else "" for time in times)
+        print(f"{f'{name}, {law}':<32}" + "".join(f"{cell:>16}" for cell in cells))
+    for claim, ratio in verdicts:
+        bound = f">= {claim.at_least}" if claim.at_least is not None else f"<= {claim.at_most}"
+        verdict = ("holds" if claim.holds(ratio) else "MISSED") if judged else "not judged"
+        print(f"{_title(claim.slower)} / {_title(claim.faster)}: {ratio:.2f} ({bound}): {verdict}")
+    if not judged:
+        print(f"others took up to {share:.0%} of the machine, and {QUIET:.0%} is quiet: not judged")
+
+
+def _title(case: Case) -> str:
+    return f"{case.contender} at {case.rows / 1e6:g}M"
+
+
+def record(
+    options: argparse.Namespace,
+    times: dict[Case, list[Time]],
+    verdicts: Sequence[tuple[Claim, float]],
+    judged: bool,
+    shares: Sequence[float],
+    versions: dict[str, str],
+) -> dict[str, object]:
+    """Everything measured, and what is needed to measure it again."""
+    environment = Environment.here().model_dump()
+    environment["versions"] |= versions
+    return {
+        "name": "step_time",
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "environment": environment,
+        "fields": contender.FIELDS,
+        "dim": contender.DIM,
+        "batch": contender.BATCH,
+        "hidden": contender.HIDDEN,
+        "zipf_exponent": contender.EXPONENT,
+        "distinct_batches": contender.BATCHES,
+        "seed": 0,
+        "threads": contender.CORES,
+        "rounds": options.rounds,
+        "share_taken_by_others": [round(share, 3) for share in shares],
+        "judged": judged,
+        "claims": [
+            {
+                "slower": claim.slower._asdict(),
+                "faster": claim.faster._asdict(),
+                "ratio": round(ratio, 3),
+                "at_least": claim.at_least,
+                "at_most": claim.at_most,
+                "holds": claim.holds(ratio) if judged else None,
+            }
+            for claim, ratio in verdicts
+        ],
+        "milliseconds": [
+            {
+                **case._asdict(),
+                "median": round(statistics.median(time.seconds for time in found) * 1e3, 2),
+                "cpu_median": round(statistics.median(time.cpu for time in found) * 1e3, 2),
+                "rounds": [round(time.seconds * 1e3, 2) for time in found],
+            }
+            for case, found in times.items()
+        ],
+    }
+
+
+if __name__ == "__main__":
+    main()
