@@ -49,8 +49,13 @@ def _over_replicas(gradients: Sequence[Gradient | None]) -> list[Gradient | None
     replica = tf.distribute.get_replica_context()
     if replica is None or replica.num_replicas_in_sync == 1:
         return list(gradients)
-    sums = iter(replica.all_reduce(tf.distribute.ReduceOp.SUM, [g for g in gradients if g is not None]))
+    # Collectives of sparse and dense gradients get mixed up in `replica.all_reduce`; Keras goes this way, too.
+    sums = iter(replica.merge_call(_sum_over_replicas, args=([g for g in gradients if g is not None],)))
     return [None if gradient is None else next(sums) for gradient in gradients]
+
+
+def _sum_over_replicas(strategy: tf.distribute.Strategy, gradients: list[Gradient]) -> list[Gradient]:
+    return list(strategy.extended.batch_reduce_to(tf.distribute.ReduceOp.SUM, [(g, g) for g in gradients]))
 
 
 def _narrow(gradient: tf.IndexedSlices) -> tf.Tensor:

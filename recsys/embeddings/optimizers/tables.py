@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Self
 
 from recsys._compat import tf
+from recsys.embeddings.config import EmbeddingsConfig
 from recsys.embeddings.optimizers.adagrad import Adagrad, RowwiseAdagrad
 from recsys.embeddings.optimizers.config import (
     AdagradConfig,
@@ -37,6 +39,11 @@ class TableOptimizers(tf.__internal__.tracking.AutoTrackable):
         self.optimizers: dict[str, SparseOptimizer] = {
             name: make_table_optimizer(config) for config, name in named.items()
         }
+
+    @classmethod
+    def of(cls, config: EmbeddingsConfig) -> Self:
+        """The optimizers of all tables of a model."""
+        return cls({table: config.optimizer_of(table) for table in config.tables})
 
     def optimizer_of(self, table: str) -> SparseOptimizer:
         """The optimizer of a table; other tables of the same config share it."""
@@ -76,7 +83,7 @@ class TableOptimizers(tf.__internal__.tracking.AutoTrackable):
 
     @property
     def variables(self) -> list[tf.Variable]:
-        """Slots, step counters and learning rates of all optimizers."""
+        """Slots and step counters of all optimizers."""
         return [variable for optimizer in self.optimizers.values() for variable in optimizer.variables]
 
 
