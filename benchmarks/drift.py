@@ -160,7 +160,7 @@ class Learner:
 
     def __init__(self, study: Study, contender: Contender, world: World, seed: int) -> None:
         from recsys._compat import keras, tf
-        from recsys.embeddings.optimizers import make_table_optimizer
+        from recsys.embeddings.optimizers import TableOptimizers
         from recsys.models.ranker import Ranker
 
         self.study, self.contender, self.world = study, contender, world
@@ -169,7 +169,7 @@ class Learner:
         self.ids = {name: self._ids(name) for name in self.words}
         self.model = Ranker(study.ranker, config, infos(contender, self.words), seed)
         dense = keras.optimizers.Adam(study.learning_rate)
-        self.model.compile(make_table_optimizer(config.optimizer), dense, study.batch)
+        self.model.compile(TableOptimizers.of(config), dense, study.batch)
         self.model.build_from(next(self._batches(world.weeks[0], study.batch)))
         self._step = tf.function(self.model.train_step, reduce_retracing=True)
         self._initial = {name: self._rows(name).numpy() for name in config.tables}
@@ -213,7 +213,7 @@ class Learner:
             self.ids[name] = self._ids(name)
             table = self._rows(name)
             _put(table, rows, self._initial[name][rows])
-            for slot in self.model.table_optimizer.variables:
+            for slot in self.model.table_optimizers.variables:
                 if f"table_{name}/" in slot.name:
                     _put(slot, rows, 0.0)
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from recsys.evaluation import RunRecord
     from recsys.models.base import EmbeddingModel
     from recsys.training.checkpoints import Checkpoints, Position
+    from recsys.training.warm_start import WarmStart
 
 
 class Experiment:
@@ -126,13 +127,16 @@ class Experiment:
         """Trains, or goes on where a killed process stopped; `model` then holds the best weights.
 
         Raises:
+            ConfigError: the run `training.warm_start` is none, or does not fit this experiment.
             TrainingError: the loss is not finite, or the run directory belongs to another experiment.
         """
         from recsys.training import fit
 
         self.join_cluster()
+        self._earlier()  # what is wrong with it shows before the data are prepared
         self.prepare()
         with self._timed("train"):
+            _ = self.warm_started
             position = fit(
                 self.model, self._examples, self.config.training, self._checkpoints, self._strategy, self._listeners()
             )
@@ -156,7 +160,7 @@ class Experiment:
         record = RunRecord(
             name=self.config.name,
             config_digest=self.digest,
-            data_digest=info.digest,
+            data_digest=self._data_digest,
             seed=self.config.seed,
             environment=Environment.here(),
             metrics=result.metrics,
@@ -218,9 +222,16 @@ class Experiment:
         return Prepared(prepare(self.config.name, data, self.config.table_schema, resolve(data.source, self.base_dir)))
 
     @cached_property
+    def _data_digest(self) -> str:
+        """Of the prepared data, and of the given vectors beside them."""
+        from recsys.embeddings.given import digest_with_given
+
+        return digest_with_given(self.config.embeddings.at(self.base_dir), self.prepared.info.digest)
+
+    @cached_property
     def model(self) -> EmbeddingModel:
         """The model, compiled and built, with initial weights until `train`, `evaluate` or `export` loads others."""
-        from recsys.embeddings.optimizers import make_table_optimizer
+        from recsys.embeddings.optimizers import TableOptimizers
         from recsys.embeddings.tables import Vocabularies
         from recsys.models.build import make_model
         from recsys.training.optimizers import make_dense_optimizer
@@ -236,12 +247,48 @@ class Experiment:
                 Vocabularies(prepared.frequencies, prepared.vocabulary),
             )
             model.compile(
-                make_table_optimizer(config.embeddings.optimizer),
+                TableOptimizers.of(config.embeddings),
                 make_dense_optimizer(config.training.dense_optimizer),
                 config.training.batch_size,
+                config.training.clip_norm,
             )
             model.build_from(self._examples.sample())
         return model
+
+    @cached_property
+    def warm_started(self) -> WarmStart | None:
+        """What the model has taken over from the run `training.warm_start`, if there is one; None once the run has a
+        checkpoint, which says where training goes on.
+
+        Raises:
+            ConfigError: there is no such run, or it does not fit this experiment.
+            TrainingError: it has no trained model.
+        """
+        from recsys.training.warm_start import Known, warm_start
+
+        earlier = self._earlier()
+        if earlier is None:
+            return None
+        earlier._load_trained()
+        known = Known(earlier.model, earlier.prepared.vocabulary)
+        return warm_start(Known(self.model, self.prepared.vocabulary), known)
+
+    def _earlier(self) -> Experiment | None:
+        """The run to start from, with the data that it was trained on; None where there is nothing to start."""
+        from recsys.data.prepared import Prepared
+
+        path = self.config.training.warm_start
+        if path is None or self._directory.is_trained:
+            return None
+        folder = self.base_dir / path
+        if not folder.is_dir() or RunDirectory(folder).origin() is None:
+            raise ConfigError("training.warm_start", f"{folder} is no run directory", "that of an earlier run")
+        if not (folder / "prepared").exists():
+            found, cure = "points to a folder that is gone", f"bring it back: recsys prepare {folder}"
+            raise ConfigError(str(folder / "prepared"), found, "the prepared data of training.warm_start", cure)
+        earlier = Experiment.from_yaml(folder, ["training.strategy=default"])
+        earlier.prepared = Prepared(folder / "prepared")  # its raw files may have changed since
+        return earlier
 
     @cached_property
     def _examples(self) -> Examples:
@@ -288,7 +335,7 @@ class Experiment:
         if not self._directory.is_trained:
             raise TrainingError(str(self.folder), "no trained model", "a checkpoint", "train it first: recsys train")
         self._directory.check(self.config.training_digest)  # before another config's data are prepared
-        self._directory.check(self.config.training_digest, self.prepared.info.digest)
+        self._directory.check(self.config.training_digest, self._data_digest)
         position = self._checkpoints.position
         if not position.finished:
             self._checkpoints.restore()
@@ -301,6 +348,15 @@ class Experiment:
             )
         self._restore_best(position)
 
+    def _warm_start_identity(self) -> str | None:
+        """Of the run that this one starts, or has started, from."""
+        if self._directory.is_trained:
+            origin = self._directory.origin()
+            return origin.warm_start if origin else None
+        earlier = self._earlier()
+        origin = earlier._directory.origin() if earlier else None
+        return origin.identity if origin else None
+
     def _restore_best(self, position: Position) -> None:
         best = position.callbacks.get("EarlyStopping", {}).get("name")
         if best is not None:
@@ -308,6 +364,10 @@ class Experiment:
 
     def _claim(self) -> None:
         """Makes the run directory this experiment's."""
-        data_digest, base_dir = self.prepared.info.digest, str(self.base_dir)
-        origin = Origin(base_dir=base_dir, training_digest=self.config.training_digest, data_digest=data_digest)
+        origin = Origin(
+            base_dir=str(self.base_dir),
+            training_digest=self.config.training_digest,
+            data_digest=self._data_digest,
+            warm_start=self._warm_start_identity(),
+        )
         self._directory.claim(origin, dump(self.config.model_dump(mode="json", by_alias=True)))

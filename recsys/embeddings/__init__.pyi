@@ -4,5 +4,6 @@ from .config import FeatureConfig as FeatureConfig
 from .config import TableConfig as TableConfig
 from .embedded import Embedded as Embedded
 from .embedded import Padded as Padded
-from .optimizers.sparse import LazyAdam as LazyAdam
-from .optimizers.sparse import RowwiseAdagrad as RowwiseAdagrad
+from .optimizers.adagrad import Adagrad as Adagrad
+from .optimizers.adagrad import RowwiseAdagrad as RowwiseAdagrad
+from .optimizers.lazy_adam import LazyAdam as LazyAdam

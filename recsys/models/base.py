@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -10,9 +11,21 @@ from recsys._compat import keras, tf, tfrs
 from recsys.data.dataset import FeatureInfo
 from recsys.embeddings.collection import EmbeddingCollection
 from recsys.embeddings.config import EmbeddingsConfig
+from recsys.embeddings.optimizers import TableOptimizers, clip_by_global_norm
 from recsys.embeddings.tables import Vocabularies
+from recsys.schema.config import Role
 
 Batch = dict[str, tf.Tensor]
+
+
+@dataclass(frozen=True)
+class FeatureWeight:
+    """A weight with axes along the concatenated vectors of features."""
+
+    weight: tf.Variable
+    axes: tuple[int, ...]
+    layout: tuple[tuple[str, int], ...]
+    """(feature, width), in the order of those axes."""
 
 
 class EmbeddingModel(tfrs.Model):
@@ -49,25 +62,37 @@ class EmbeddingModel(tfrs.Model):
 
     def compile(
         self,
-        table_optimizer: keras.optimizers.Optimizer,
+        table_optimizers: TableOptimizers,
         dense_optimizer: keras.optimizers.Optimizer,
         global_batch: int,
+        clip_norm: float | None = None,
     ) -> None:
-        """Sets both optimizers and the size of the batch over all replicas."""
+        """Sets the optimizers, the size of the batch over all replicas, and the greatest norm of all gradients."""
         super().compile(optimizer=dense_optimizer)
-        self.table_optimizer = table_optimizer
-        self._global_batch = global_batch
+        self.table_optimizers = table_optimizers
+        self._global_batch, self._clip_norm = global_batch, clip_norm
 
     def build_from(self, batch: Batch) -> None:
         """Makes all variables, the optimizers' too, from any small batch: a checkpoint can then be restored."""
         self.example_losses(batch, training=False)
-        self.table_optimizer.build([trained.variable for trained in self.embeddings.trained()])
+        self.table_optimizers.build(self.embeddings.trained())
         self.optimizer.build(self.dense_variables())
 
     def dense_variables(self) -> list[tf.Variable]:
         """What the dense optimizer trains: all trainable variables that no sparse optimizer has."""
         sparse = {id(trained.source) for trained in self.embeddings.trained()}
         return [variable for variable in self.trainable_variables if id(variable) not in sparse]
+
+    def feature_weights(self) -> list[FeatureWeight]:
+        """The weights that have a part for each feature."""
+        raise NotImplementedError
+
+    def _feature_weights(
+        self, roles: Iterable[Role], weights: Iterable[tuple[tf.Variable, tuple[int, ...]]]
+    ) -> list[FeatureWeight]:
+        """Those that read the concatenated vectors of the features with these roles."""
+        layout = tuple(self.embeddings.layout(*roles))
+        return [FeatureWeight(weight, axes, layout) for weight, axes in weights]
 
     def sizes(self) -> dict[str, int]:
         """`table_parameters`, `dense_parameters` and `table_bytes` of the model."""
@@ -91,14 +116,17 @@ class EmbeddingModel(tfrs.Model):
         return tf.reduce_sum(losses) / self._global_batch
 
     def train_step(self, inputs: Batch) -> dict[str, tf.Tensor]:
-        """One step of both optimizers."""
+        """One step of all optimizers."""
         tables, dense = self.embeddings.trained(), self.dense_variables()
         with tf.GradientTape() as tape:
             loss = self.compute_loss(inputs, training=True)
         gradients = tape.gradient(loss, [trained.source for trained in tables] + dense)
-        variables = [trained.variable for trained in tables]
-        self.table_optimizer.apply_gradients(zip(gradients[: len(tables)], variables, strict=True))
+        summed = self._clip_norm is not None
+        if self._clip_norm is not None:
+            gradients, _ = clip_by_global_norm(gradients, self._clip_norm)
+        self.table_optimizers.apply(gradients[: len(tables)], tables, skip_gradients_aggregation=summed)
         if dense:
-            self.optimizer.apply_gradients(zip(gradients[len(tables) :], dense, strict=True))
+            pairs = zip(gradients[len(tables) :], dense, strict=True)
+            self.optimizer.apply_gradients(pairs, skip_gradients_aggregation=summed)
         self.global_step.assign_add(1)
         return {"loss": self.loss_metric.result()}

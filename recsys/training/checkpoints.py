@@ -66,7 +66,7 @@ class Checkpoints:
         self._checkpoint = tf.train.Checkpoint(
             model=model,
             dense_optimizer=model.optimizer,
-            table_optimizer=model.table_optimizer,
+            table_optimizers=model.table_optimizers,
             position=_PositionState(self.position),
         )
         self._manager = tf.train.CheckpointManager(self._checkpoint, str(self._directory), max_to_keep=1)

@@ -44,6 +44,12 @@ class TrainingConfig(Config):
     epochs: PositiveInt = 10
     dense_optimizer: DenseOptimizerConfig = AdamConfig()
     """For every weight that is no embedding table (those have `embeddings.optimizer`)."""
+    clip_norm: PositiveFloat | None = None
+    """All gradients, of tables and dense weights together, are scaled down to this Euclidean norm at most."""
+    warm_start: str | None = None
+    """An earlier run's directory: rows of the ids that it knows, by their text, and dense weights are taken over,
+    optimizers' state is not. Relative paths start where those of `data.source` do.
+    """
     early_stopping: EarlyStoppingConfig | None = EarlyStoppingConfig()
     checkpoint_every_steps: NonNegativeInt = 0
     """Steps between checkpoints inside an epoch; 0 for one at each epoch's end only."""
@@ -58,6 +64,12 @@ class TrainingConfig(Config):
     def in_cluster(self) -> bool:
         """Whether several processes train together, each with its part in TF_CONFIG."""
         return self.strategy in ("multi_worker", "parameter_server")
+
+    @model_validator(mode="after")
+    def _tables_are_whole(self) -> Self:
+        if self.warm_start is not None and self.strategy == "parameter_server":
+            raise ValueError("warm_start needs whole tables, and parameter servers hold shards; use another strategy")
+        return self
 
     @model_validator(mode="after")
     def _validates_before_the_end(self) -> Self:

@@ -58,6 +58,7 @@ def fit(
     try:
         while position.epoch < config.epochs and not model.stop_training:
             logs = _epoch(model, examples, config, checkpoints, strategy, listeners, run_steps)
+            model.table_optimizers.flush()  # whoever looks at the weights now finds every row's decay done
             listeners.on_epoch_end(position.epoch, logs)
             position.epoch, position.step = position.epoch + 1, 0
             position.finished = bool(model.stop_training) or position.epoch == config.epochs

@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 from recsys._compat import keras, tf
 from recsys.data.prepared import Prepared
 from recsys.embeddings.config import EmbeddingsConfig
-from recsys.embeddings.optimizers import LazyAdam
+from recsys.embeddings.optimizers import TableOptimizers
 from recsys.models.base import Batch
 from recsys.models.build import make_model
 from recsys.models.config import RankerConfig
@@ -25,16 +25,19 @@ CROSS = {"kind": "cross"}
 
 
 def ranker(world: Prepared, interaction: dict[str, Any] | None = None, **mlp: Any) -> Ranker:
+    embeddings = EmbeddingsConfig.model_validate(
+        EMBEDDINGS | {"optimizer": {"kind": "lazy_adam", "learning_rate": 0.01}}
+    )
     model = make_model(
         RankerConfig.model_validate({"kind": "ranker", "interaction": interaction, "mlp": mlp}),
-        EmbeddingsConfig.model_validate(EMBEDDINGS),
+        embeddings,
         world.info.features,
         world.train_count,
         0,
     )
     assert isinstance(model, Ranker)
     dense = keras.optimizers.Adam(0.01, epsilon=1e-8, adaptive_epsilon=True, jit_compile=False)
-    model.compile(LazyAdam(0.01), dense, BATCH)
+    model.compile(TableOptimizers.of(embeddings), dense, BATCH)
     model.build_from(pairs(world, np.arange(4)))
     return model
 

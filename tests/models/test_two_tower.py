@@ -12,7 +12,7 @@ from recsys._compat import keras, tf
 from recsys.data.prepared import Prepared
 from recsys.data.reader import Examples
 from recsys.embeddings.config import EmbeddingsConfig
-from recsys.embeddings.optimizers import LazyAdam, RowwiseAdagrad
+from recsys.embeddings.optimizers import TableOptimizers
 from recsys.models.base import Batch
 from recsys.models.build import make_model
 from recsys.models.config import TwoTowerConfig
@@ -23,20 +23,22 @@ BATCH = 64
 WITH_LAYERS = {"query": {"hidden": [16], "output_dim": 8}, "item": {"hidden": [16], "output_dim": 8}}
 
 
-def two_tower(
-    world: Prepared, seed: int = 0, optimizer: keras.optimizers.Optimizer | None = None, **config: Any
-) -> TwoTower:
+ADAM = {"kind": "lazy_adam", "learning_rate": 0.02}
+
+
+def two_tower(world: Prepared, seed: int = 0, optimizer: dict[str, Any] = ADAM, **config: Any) -> TwoTower:
     """Compiled and built."""
+    embeddings = EmbeddingsConfig.model_validate(EMBEDDINGS | {"optimizer": optimizer})
     model = make_model(
         TwoTowerConfig.model_validate({"kind": "two_tower", **WITH_LAYERS, **config}),
-        EmbeddingsConfig.model_validate(EMBEDDINGS),
+        embeddings,
         world.info.features,
         world.train_count,
         seed,
     )
     assert isinstance(model, TwoTower)
     dense = keras.optimizers.Adam(0.01, epsilon=1e-8, adaptive_epsilon=True, jit_compile=False)
-    model.compile(optimizer or LazyAdam(0.02), dense, BATCH)
+    model.compile(TableOptimizers.of(embeddings), dense, BATCH)
     model.build_from(Examples(world, "train", BATCH, seed=0).sample())
     return model
 
@@ -185,9 +187,9 @@ def test_items_without_training_events_keep_the_loss_finite(world: Prepared) -> 
     assert np.isfinite(model._log_q).all()
 
 
-@pytest.mark.parametrize("make", [LazyAdam, RowwiseAdagrad])
-def test_a_step_moves_the_rows_looked_up_alone(world: Prepared, make: type[keras.optimizers.Optimizer]) -> None:
-    model = two_tower(world, optimizer=make())
+@pytest.mark.parametrize("kind", ["lazy_adam", "rowwise_adagrad", "adagrad"])
+def test_a_step_moves_the_rows_looked_up_alone(world: Prepared, kind: str) -> None:
+    model = two_tower(world, optimizer={"kind": kind})
     train(model, world, epochs=1)  # every row that occurs has a momentum now
     users, ids = (model.embeddings.tables[name].store.embeddings for name in ("user", "ids"))
     before = users.numpy(), ids.numpy()
@@ -213,7 +215,7 @@ def test_a_step_trains_every_variable_and_counts(world: Prepared) -> None:
     for old, variable in zip(before, model.trainable_variables, strict=True):
         assert not np.array_equal(old, variable.numpy()), variable.name
     assert int(model.global_step) == 2
-    assert int(model.table_optimizer.iterations) == int(model.optimizer.iterations) == 2
+    assert int(model.table_optimizers.optimizer_of("ids").iterations) == int(model.optimizer.iterations) == 2
 
 
 def test_sizes(world: Prepared) -> None:
@@ -228,10 +230,9 @@ def test_a_model_without_dense_weights_trains(world: Prepared) -> None:
     """One table per tower and nothing else: matrix factorisation."""
     features = {name: world.info.features[name] for name in ("user_id", "movie_id")}
     config = {"tables": {"t": {"dim": 8}}, "features": {"user_id": {"table": "t"}, "movie_id": {"table": "t"}}}
-    model = TwoTower(
-        TwoTowerConfig(kind="two_tower"), EmbeddingsConfig.model_validate(config), features, world.train_count
-    )
-    model.compile(LazyAdam(), keras.optimizers.Adam(jit_compile=False), BATCH)
+    embeddings = EmbeddingsConfig.model_validate(config)
+    model = TwoTower(TwoTowerConfig(kind="two_tower"), embeddings, features, world.train_count)
+    model.compile(TableOptimizers.of(embeddings), keras.optimizers.Adam(jit_compile=False), BATCH)
     inputs = batch(world)
     model.build_from(inputs)
     assert model.dense_variables() == []

@@ -14,7 +14,7 @@ from recsys._compat import keras, tf
 from recsys.data.prepared import Prepared
 from recsys.data.reader import Examples
 from recsys.embeddings.config import EmbeddingsConfig
-from recsys.embeddings.optimizers import make_table_optimizer
+from recsys.embeddings.optimizers import TableOptimizers
 from recsys.errors import TrainingError
 from recsys.models.base import EmbeddingModel
 from recsys.models.build import make_model
@@ -37,7 +37,7 @@ class Training:
         embeddings = EmbeddingsConfig.model_validate(EMBEDDINGS)
         self.model: EmbeddingModel = make_model(MODEL, embeddings, prepared.info.features, prepared.train_count, 1)
         config = TrainingConfig(batch_size=64)
-        self.model.compile(make_table_optimizer(embeddings.optimizer), make_dense_optimizer(config.dense_optimizer), 64)
+        self.model.compile(TableOptimizers.of(embeddings), make_dense_optimizer(config.dense_optimizer), 64)
         self.model.build_from(self.examples.sample())
         self.checkpoints = Checkpoints(folder, self.model)
 

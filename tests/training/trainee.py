@@ -16,7 +16,7 @@ from recsys._compat import tf
 from recsys.data.prepared import Prepared
 from recsys.data.reader import Examples
 from recsys.embeddings.config import EmbeddingsConfig
-from recsys.embeddings.optimizers import make_table_optimizer
+from recsys.embeddings.optimizers import TableOptimizers
 from recsys.evaluation import EvaluationConfig, evaluate_model
 from recsys.models.base import EmbeddingModel
 from recsys.models.build import make_model
@@ -49,7 +49,7 @@ def model_config(dropout: float) -> TwoTowerConfig:
 
 def weights_digest(model: EmbeddingModel) -> str:
     total = hashlib.sha256()
-    for variable in (*model.variables, *model.table_optimizer.variables, *model.optimizer.variables):
+    for variable in (*model.variables, *model.table_optimizers.variables, *model.optimizer.variables):
         total.update(np.ascontiguousarray(variable.numpy()).tobytes())
     return total.hexdigest()
 
@@ -75,7 +75,7 @@ def main(world: Path, run: Path, options: dict[str, str]) -> None:
             seed=7,
         )
         model.compile(
-            make_table_optimizer(EMBEDDINGS.optimizer),
+            TableOptimizers.of(EMBEDDINGS),
             make_dense_optimizer(training.dense_optimizer),
             training.batch_size,
         )
