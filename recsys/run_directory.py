@@ -13,6 +13,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from recsys.config.base import Config
+from recsys.config.digest import digest
 from recsys.errors import TrainingError
 from recsys.files import write_text
 
@@ -28,6 +29,13 @@ class Origin(Config):
     """Of all in the config that the weights depend on."""
     data_digest: str
     """Of the prepared data."""
+    warm_start: str | None = None
+    """The identity of the run whose weights it started with, if it did."""
+
+    @property
+    def identity(self) -> str:
+        """Of the weights: what they depend on. Where the run stands, and its data, does not matter."""
+        return digest(self.model_copy(update={"base_dir": ""}))
 
 
 class RunDirectory:

@@ -47,6 +47,8 @@ def prepare_and_train(experiment: Experiment, out: Output) -> Position:
     out.note("preparing the data ...")
     experiment.prepare()
     print_prepared(experiment, out)
+    if experiment.warm_started is not None:
+        out.note(f"warm start from {experiment.config.training.warm_start}: {experiment.warm_started}")
     experiment.add_callback(ProgressBar(out.errors, experiment.monitor))
     out.note("training ...")
     return experiment.train()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import get_args
 
 from recsys._compat import tf
 from recsys.data.dataset import FeatureInfo
@@ -10,9 +11,10 @@ from recsys.embeddings.config import EmbeddingsConfig
 from recsys.embeddings.served import ServedRows
 from recsys.embeddings.tables import Vocabularies
 from recsys.interactions.cross import CrossNetwork
-from recsys.models.base import Batch, EmbeddingModel
+from recsys.models.base import Batch, EmbeddingModel, FeatureWeight
 from recsys.models.config import RankerConfig
 from recsys.models.layers import MLP
+from recsys.schema.config import Role
 
 
 class Ranker(EmbeddingModel):
@@ -50,6 +52,11 @@ class Ranker(EmbeddingModel):
     def score(self, batch: Batch, served: Mapping[str, ServedRows] | None = None) -> tf.Tensor:
         """[B] `logits` without dropout, as a graph that is traced once."""
         return self._score(batch, served)
+
+    def feature_weights(self) -> list[FeatureWeight]:
+        """The cross network's, whose output is as wide as its input, and the MLP's first kernel."""
+        crossed = self._cross.input_weights() if self._cross is not None else []
+        return self._feature_weights(get_args(Role), [*crossed, *self._mlp.input_weights()])
 
     def example_losses(self, batch: Batch, training: bool) -> tf.Tensor:
         """[b] binary cross-entropy of each example."""

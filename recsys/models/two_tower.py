@@ -13,7 +13,7 @@ from recsys.embeddings.collection import EmbeddingCollection
 from recsys.embeddings.config import EmbeddingsConfig
 from recsys.embeddings.served import ServedRows
 from recsys.embeddings.tables import Vocabularies
-from recsys.models.base import Batch, EmbeddingModel
+from recsys.models.base import Batch, EmbeddingModel, FeatureWeight
 from recsys.models.config import TowerConfig, TwoTowerConfig
 from recsys.models.layers import MLP
 from recsys.objectives.in_batch_softmax import in_batch_softmax
@@ -45,6 +45,10 @@ class Tower(keras.layers.Layer):
         """Embeds (from `served` rows, by table, if there are any), concatenates, transforms, normalises."""
         x = self._mlp(self._embeddings(features, served=served).concat(), training=training)
         return tf.math.l2_normalize(x, -1) if self._normalize else x
+
+    def input_weights(self) -> list[tuple[tf.Variable, tuple[int, ...]]]:
+        """The weights with axes along the concatenation, and which those are."""
+        return self._mlp.input_weights()
 
     def vectors(
         self, features: Mapping[str, NDArray], served: Mapping[str, ServedRows] | None = None, block: int = 16_384
@@ -98,6 +102,11 @@ class TwoTower(EmbeddingModel):
     ) -> NDArray[np.float32]:
         """[N, d] vectors of encoded item features (from `served` rows, if there are any)."""
         return self.item_tower.vectors(features, served)
+
+    def feature_weights(self) -> list[FeatureWeight]:
+        """Each tower's first kernel."""
+        query = self._feature_weights(("user", "context"), self.query_tower.input_weights())
+        return query + self._feature_weights(("item",), self.item_tower.input_weights())
 
     def example_losses(self, batch: Batch, training: bool) -> tf.Tensor:
         """[b] in-batch softmax of each example."""
