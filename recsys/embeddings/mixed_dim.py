@@ -98,7 +98,7 @@ class FrequencyBlocks(keras.layers.Layer):
     ) -> None:
         super().__init__(name=f"table_{table}", dtype="float32")
         self.rows, self.dim = sum(block.rows for block in blocks), dim
-        self._table, self._blocks, self._seed = table, list(blocks), seed
+        self._table, self.blocks, self._seed = table, list(blocks), seed
         self._widths = sorted({block.width for block in blocks}, reverse=True)
         self._stores = [
             FloatRows(
@@ -123,7 +123,7 @@ class FrequencyBlocks(keras.layers.Layer):
                 shape=(block.width, self.dim),
                 initializer=keras.initializers.LecunUniform(seed=seed_for(self._seed, "projection", _name(block))),
             )
-            for block in self._blocks
+            for block in self.blocks
             if block.width < self.dim
         }
         super().build(input_shape)
@@ -132,11 +132,11 @@ class FrequencyBlocks(keras.layers.Layer):
         """One gather for each width, of the rows that have it, and one product for each narrower block."""
         block = tf.searchsorted(tf.constant(self._firsts, rows.dtype), rows, side="right") - 1
         within = rows - tf.gather(tf.constant(self._shifts, rows.dtype), block)
-        by_block = tf.dynamic_partition(within, block, len(self._blocks))
-        places = tf.dynamic_partition(tf.range(tf.size(rows)), block, len(self._blocks))
+        by_block = tf.dynamic_partition(within, block, len(self.blocks))
+        places = tf.dynamic_partition(tf.range(tf.size(rows)), block, len(self.blocks))
         vectors, order = list[tf.Tensor](), list[tf.Tensor]()
         for width, store in zip(self._widths, self._stores, strict=True):
-            members = [number for number, block in enumerate(self._blocks) if block.width == width]
+            members = [number for number, block in enumerate(self.blocks) if block.width == width]
             found = store.lookup(tf.concat([by_block[number] for number in members], 0))
             order += [places[number] for number in members]
             vectors += self._projected(found, members, [tf.size(by_block[number]) for number in members])
@@ -148,7 +148,7 @@ class FrequencyBlocks(keras.layers.Layer):
         parts = tf.split(found, sizes)
         if found.shape[1] == self.dim:
             return parts
-        return [part @ self.projections[_name(self._blocks[n])] for n, part in zip(members, parts, strict=True)]
+        return [part @ self.projections[_name(self.blocks[n])] for n, part in zip(members, parts, strict=True)]
 
     def trained(self) -> list[Trained]:
         """The rows of every width."""

@@ -186,7 +186,7 @@ def _row_problems(name: str, table: Table, earlier: Table, pairs: Sequence[_RowP
         yield Problem(place, found, "the same vocabulary and readers", cure)
     if isinstance(table.store, FrequencyBlocks) and isinstance(earlier.store, FrequencyBlocks):
         whole = sum(len(pair.rows) for pair in pairs) == table.store.rows
-        if moved or not whole or table.store._blocks != earlier.store._blocks:
+        if moved or not whole or table.store.blocks != earlier.store.blocks:
             found = "widths go by frequency, and the vocabularies or counts are not those of training.warm_start"
             yield Problem(place, found, "the same training data", "use `method: full`, or train without warm_start")
 
