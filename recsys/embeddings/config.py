@@ -279,11 +279,14 @@ class EmbeddingsConfig(Config):
                 yield ".parts", f"{table.parts} does not divide dim {table.dim}"
             if table.tail_codes > table.codes:
                 yield ".tail_codes", f"{table.tail_codes} is more than codes, {table.codes}; lower it"
-        if isinstance(table, VectorTable) and len(owners) > 1:
-            yield (
-                "",
-                f"given vectors belong to one vocabulary, and {', '.join(sorted(owners))} read them; use two tables",
-            )
+        if isinstance(table, VectorTable):
+            if len(owners) > 1:
+                text = f"given vectors belong to one vocabulary, and {', '.join(sorted(owners))} read them"
+                yield "", f"{text}; use two tables"
+            for owner in sorted(owner for owner in owners if isinstance(schema.features.get(owner), Numeric)):
+                yield "", f"given vectors go by values, and {owner!r} is a number in buckets; choose another method"
+            if table.train == "frozen" and table.optimizer is not None:
+                yield ".optimizer", "frozen vectors need none; remove it, or set train to fine_tuned"
         if isinstance(table, MixedDimTable | MGQETable) and table.served_precision not in (None, "float32"):
             yield ".served_precision", f"{table.method} decides by itself how rows are stored; remove it"
 
