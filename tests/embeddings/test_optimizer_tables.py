@@ -133,7 +133,7 @@ def test_slots_are_no_weights_of_a_model_that_holds_the_optimizers() -> None:
 
 @pytest.fixture(scope="module")
 def on_replicas(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, NDArray[np.float64]]]:
-    """By case, what one device and two hold after the same steps; devices are set once in a process, so each has one."""
+    """By case, what one device and two hold after the same steps. A process sets its devices once: each has its own."""
     script, folder = Path(__file__).with_name("replicas.py"), tmp_path_factory.mktemp("replicas")
     runs = [
         subprocess.Popen(
