@@ -24,8 +24,8 @@ def deduplicate(gradient: Gradient) -> Gradient:
     """
     if not isinstance(gradient, tf.IndexedSlices) or isinstance(gradient, UniqueSlices):
         return gradient
-    rows, positions = tf.unique(_narrow(gradient), out_idx=tf.int64)
-    return UniqueSlices(_sum(gradient.values, positions, tf.size(rows, out_type=tf.int64)), rows, gradient.dense_shape)
+    rows, positions = tf.unique(_narrow(gradient))
+    return UniqueSlices(_sum(gradient.values, positions, tf.size(rows)), rows, gradient.dense_shape)
 
 
 def clip_by_global_norm(gradients: Sequence[Gradient | None], norm: float) -> tuple[list[Gradient | None], tf.Tensor]:
@@ -73,12 +73,12 @@ def _sum(values: tf.Tensor, positions: tf.Tensor, count: tf.Tensor) -> tf.Tensor
     """
     values = tf.cast(values, tf.float32)
     if values.shape.rank != 2 or values.shape[1] is None or values.shape[1] >= WIDE:
-        shape = tf.concat([[count], tf.shape(values, tf.int64)[1:]], 0)
+        shape = tf.concat([[count], tf.shape(values)[1:]], 0)
         return tf.scatter_nd(positions[:, tf.newaxis], values, shape)
-    n = tf.size(positions, out_type=tf.int64)
+    n = tf.size(positions)
     return tf.raw_ops.SparseTensorDenseMatMul(
         a_indices=tf.stack([positions, tf.range(n)], axis=1),
         a_values=tf.ones([n]),
-        a_shape=tf.stack([count, n]),
+        a_shape=tf.cast(tf.stack([count, n]), tf.int64),
         b=values,
     )
