@@ -260,6 +260,14 @@ def test_no_event_before_birth_or_after_death(living: tuple[GroundTruth, dict[st
         assert (times < gone).all()
 
 
+def test_a_session_ends_with_its_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(simulator, "_MEAN_GAP", 6 * 3_600)  # so that sessions would last for days
+    events = columns(simulate(LIVING, tmp_path / "out"))
+    born, gone = GroundTruth.of(LIVING).user_life[events["user_id"]].T
+    assert ((born <= events["timestamp"]) & (events["timestamp"] < gone)).all()
+    assert (events["timestamp"] == gone - 1).any()
+
+
 def test_lives_are_filled_with_events(living: tuple[GroundTruth, dict[str, NDArray[Any]]]) -> None:
     """Weeks have events in proportion to their days, and the new of a week their fair share of them."""
     truth, events = living
