@@ -44,7 +44,7 @@ class EmbeddingCollection(keras.layers.Layer):
         self._entries = config.features
         self.tables = {name: Table(name, config, features, vocabularies, seed) for name in config.tables}
         self._decays = {
-            name: AgeDecay(name=f"age_decay_{name}")
+            name: AgeDecay(name=f"age_decay_{name}", dtype="float32")  # a day has more seconds than float16
             for name, info in features.items()
             if isinstance(info, SequenceInfo) and info.age and self._entries[name].pooling != "none"
         }

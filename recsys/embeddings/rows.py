@@ -193,6 +193,7 @@ class GivenRows(keras.layers.Layer):
                 use_bias=False,
                 kernel_initializer=keras.initializers.GlorotUniform(seed=seed),
                 name=f"table_{table}_projection",
+                dtype="float32",
             )
             if projection
             else None

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys._compat import keras, tf
-from recsys.data.dataset import FeatureInfo
+from recsys.data.dataset import MISSING, FeatureInfo
 from recsys.embeddings.addressing import Addressing, Hashes, Offsets, id_limit, vocabulary_of
 from recsys.embeddings.config import (
     EmbeddingsConfig,
@@ -90,10 +90,23 @@ class Table(keras.layers.Layer):
         matrix = _matrix(ids, singles, [name for name in columns if name not in singles])
         with tf.control_dependencies(self._check(matrix, readers)):
             rows = self.addressing(matrix, readers)
+        if len(singles) < len(columns):
+            rows = self._unpadded(rows, matrix, readers, len(singles))
         store = served or self.store
         found = store.lookup(tf.reshape(rows, [-1]))
         found = tf.reshape(found, [-1, rows.shape[1], self.store.dim])
         return self._cut(found, columns, singles)
+
+    def _unpadded(self, rows: tf.Tensor, matrix: tf.Tensor, readers: list[str], singles: int) -> tf.Tensor:
+        """Rows in which padding reads what the batch reads anyway: a row of its own would count as touched, and move by
+        its momentum, in a multiplexed table the row of another id.
+        """
+        is_read = tf.not_equal(matrix, MISSING) | (tf.range(len(readers)) < singles)
+        counts = [self.addressing.chunks(reader) for reader in readers]
+        if max(counts) > 1:
+            is_read = tf.gather(is_read, np.repeat(np.arange(len(counts)), counts), axis=1)
+        anyone = tf.reduce_max(tf.where(is_read, rows, -1))
+        return tf.where(is_read | (anyone < 0), rows, anyone)
 
     def _check(self, matrix: tf.Tensor, readers: list[str]) -> list[tf.Operation]:
         lowest, highest = tf.reduce_min(matrix, 0), tf.reduce_max(matrix, 0)

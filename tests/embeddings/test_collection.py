@@ -326,9 +326,12 @@ def test_max_length_reads_a_sequences_newest_and_a_sets_first(length: int) -> No
     found = made(kept).sequences
     expected = {1: [[3], [1], [2], [0]], 2: [[2, 3], [1, 0], [1, 2], [0, 0]]}[length]
     watched, genres = found["watched"], found["genres"]
-    np.testing.assert_array_equal(watched.values, rows_of(made, "ids")[expected])
-    np.testing.assert_array_equal(watched.mask, np.array(expected) > 0)
-    np.testing.assert_array_equal(genres.values, rows_of(made, "small")[kept["genres"].numpy()[:, :length]])
+    for sequence, table, ids in (
+        (watched, "ids", np.array(expected)),
+        (genres, "small", kept["genres"].numpy()[:, :length]),
+    ):
+        np.testing.assert_array_equal(sequence.mask, ids > 0)
+        np.testing.assert_array_equal(sequence.values.numpy()[ids > 0], rows_of(made, table)[ids[ids > 0]])
 
 
 def test_max_length_cuts_the_ages_with_their_events() -> None:
