@@ -116,7 +116,8 @@ class FrequencyBlocks(keras.layers.Layer):
     def build(self, input_shape: Any) -> None:
         """Makes the rows of every width and the projections."""
         for store in self._stores:
-            store.build(None)
+            with tf.name_scope(store.name):
+                store.build(None)
         self.projections = {
             _name(block): self.add_weight(
                 name=f"projection_{_name(block)}",
