@@ -63,7 +63,7 @@ class Output:
     ) -> None:
         """A table of the result, for people. Columns of numbers stand to the right, fractions with four decimals.
 
-        Long cells are folded, or with `one_line` cut.
+        None is a dash. Long cells are folded, or with `one_line` cut.
         """
         if self.json:
             return
@@ -74,7 +74,7 @@ class Output:
         cells = [list(row) for row in rows]
         table = Table(box=box.SIMPLE_HEAD, show_edge=False)
         for index, column in enumerate(columns):
-            numbers = bool(cells) and all(isinstance(row[index], int | float) for row in cells)
+            numbers = bool(cells) and all(isinstance(row[index], int | float | None) for row in cells)
             table.add_column(
                 column,
                 justify="right" if numbers else "left",
@@ -82,7 +82,7 @@ class Output:
                 overflow="ellipsis" if one_line else "fold",
             )
         for row in cells:
-            table.add_row(*(Text(f"{cell:.4f}" if isinstance(cell, float) else str(cell)) for cell in row))
+            table.add_row(*(Text(_text(cell)) for cell in row))
         self.console.print(title)  # not the table's own title, which wraps at the table's width
         self.console.print(table, soft_wrap=False)
         self.console.print()
@@ -101,3 +101,9 @@ class Output:
 
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         return Progress(*columns, console=self.errors, transient=True)
+
+
+def _text(cell: object) -> str:
+    if cell is None:
+        return "–"
+    return f"{cell:.4f}" if isinstance(cell, float) else str(cell)

@@ -13,7 +13,21 @@ from typing import Annotated
 import typer
 
 import recsys
-from recsys.cli import config, data, doctor, evaluate, export, init, prepare, quickstart, recommend, run, serve, train
+from recsys.cli import (
+    config,
+    data,
+    doctor,
+    evaluate,
+    export,
+    init,
+    inspect,
+    prepare,
+    quickstart,
+    recommend,
+    run,
+    serve,
+    train,
+)
 from recsys.errors import Problem, RecsysError
 
 app = typer.Typer(
@@ -47,6 +61,7 @@ app.command()(train.train)
 app.command()(evaluate.evaluate)
 app.command()(export.export)
 app.command()(run.run)
+app.command()(inspect.inspect)
 app.command()(recommend.recommend)
 app.command()(serve.serve)
 app.add_typer(config.app, name="config")

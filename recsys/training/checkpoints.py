@@ -8,6 +8,7 @@ start.
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -101,6 +102,18 @@ class Checkpoints:
         path = str(self._source / name)
         with _readable(path):
             self._weights().read(path).assert_existing_objects_matched()
+
+    def table_bytes(self) -> dict[str, int]:
+        """What each table takes on disk, in the latest checkpoint; without its optimizer's slots."""
+        reader = tf.train.load_checkpoint(str(self._source))
+        shapes, types = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
+        sizes = {key: math.prod(shape) * types[key].size for key, shape in shapes.items()}
+        found = {}
+        for table in self._model.embeddings.tables:
+            name = table.replace(".", "..").replace("/", ".S")  # as TensorFlow escapes it
+            inside = [size for key, size in sizes.items() if key.startswith(f"model/embeddings/tables/{name}/")]
+            found[table] = sum(inside)
+        return found
 
     def _weights(self) -> tf.train.Checkpoint:
         """By layer: a checkpoint of the model itself would hold its optimizers, too."""

@@ -91,6 +91,10 @@ class SparseOptimizer(keras.optimizers.Optimizer):
         )
         self._seeds = [seed_for(number, table.name) for number, table in enumerate(var_list)]
 
+    def slots(self, table: tf.Variable) -> list[tf.Variable]:
+        """What it keeps for a table."""
+        return list(self._slots[self._number(table)].values())
+
     def update_step(self, gradient: Gradient, variable: tf.Variable) -> None:
         """One step for one table; of a sparse gradient, whose indices are distinct, only those rows are touched."""
         sparse = isinstance(gradient, tf.IndexedSlices)

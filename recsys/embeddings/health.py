@@ -1,0 +1,231 @@
+"""What has become of embedding tables: sizes, collisions, what training never reached, effective rank, norms.
+
+Everything is measured on the tables as they are, through their own addressing and lookups, so that a method needs no
+case of its own here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from recsys._compat import tf
+from recsys.embeddings.addressing import Hashes, vocabulary_of
+from recsys.embeddings.collection import EmbeddingCollection
+from recsys.embeddings.mixed_dim import FrequencyBlocks
+from recsys.embeddings.packing import SCALE_BYTES
+from recsys.embeddings.rows import Store
+from recsys.embeddings.tables import Table
+
+EPSILON = 1e-7
+"""Added to the normalised singular values in `effective_rank`, as the paper does for float32."""
+BLOCK = 1 << 14
+"""Rows that are looked up at a time."""
+
+
+@dataclass(frozen=True)
+class Ids:
+    """What is known of the ids of one feature."""
+
+    values: NDArray[np.int64]
+    """[n] those that stand for a value: of a vocabulary all but missing and OOV."""
+    counts: NDArray[np.int64] | None = None
+    """[n] training rows that hold each; None where nobody has counted."""
+
+
+@dataclass(frozen=True)
+class FeatureHealth:
+    """The ids of one feature in a table; sequences of the feature read the same rows."""
+
+    feature: str
+    ids: int
+    """How many stand for a value."""
+    colliding: float
+    """Share of them that read the very rows of another one of this feature: nothing tells those two apart."""
+
+
+@dataclass(frozen=True)
+class TableHealth:
+    """One table. What cannot be known is None."""
+
+    name: str
+    method: str
+    features: tuple[str, ...]
+    """That read it."""
+    rows: int
+    dim: int
+    """Width of a looked-up row."""
+    precision: str
+    """Type of the stored numbers, or types."""
+    parameters: int | None
+    """Stored numbers that training sets, or has been given: rows, scales, projections, codebooks."""
+    bytes: int
+    """What all of that takes on disk."""
+    optimizer_bytes: int | None
+    """What its optimizer keeps for it; no bundle holds that."""
+    untrained: float | None
+    """Share of the vocabularies' ids whose rows are what they were before training; of a hashed or multiplexed table,
+    share of the rows.
+    """
+    effective_rank: float | None
+    """Of all its looked-up rows; see `effective_rank`."""
+    ids_per_row: float | None
+    """(feature, id) pairs that read a row, mean over the rows that are read at all."""
+    vocabularies: tuple[FeatureHealth, ...]
+
+
+def effective_rank(vectors: Callable[[NDArray[np.int64]], NDArray[np.float32]], rows: int) -> float:
+    """RankMe: exp(-Σ p_k log p_k), p_k = σ_k / Σ_j σ_j + ε, of the singular values σ of the matrix [rows, d].
+
+    1 where all rows are multiples of one, d where no direction is preferred; 0 for a matrix of zeros. ε = 1e-7. The
+    singular values are the roots of the eigenvalues of the [d, d] Gram matrix, summed in float64 over blocks of rows:
+    those below 1e-8 of the greatest are noise.
+
+    Reference: Garrido, Balestriero, Najman, LeCun, "RankMe: Assessing the Downstream Performance of Pretrained
+    Self-Supervised Representations by Their Rank", ICML 2023.
+
+    Args:
+        vectors: from row numbers [n] to rows [n, d].
+        rows: of the matrix.
+    """
+    gram: NDArray[np.float64] | float = 0.0
+    for start in range(0, rows, BLOCK):
+        block = vectors(np.arange(start, min(start + BLOCK, rows))).astype(np.float64)
+        gram = gram + block.T @ block
+    singular = np.sqrt(np.maximum(np.linalg.eigvalsh(gram), 0.0))
+    if not singular.any():
+        return 0.0
+    share = singular / singular.sum() + EPSILON
+    return float(np.exp(-(share * np.log(share)).sum()))
+
+
+def table_health(
+    name: str,
+    embeddings: EmbeddingCollection,
+    ids: Mapping[str, Ids],
+    *,
+    disk_bytes: int,
+    slots: Sequence[tf.Variable],
+    initial: EmbeddingCollection | None,
+) -> TableHealth:
+    """Measures one table of a trained model.
+
+    Args:
+        name: the table's.
+        embeddings: trained.
+        ids: by feature, as far as they are known.
+        disk_bytes: what the table takes on disk.
+        slots: what the optimizer keeps for it.
+        initial: the same tables as they were before training; None where that cannot be told.
+    """
+    table = embeddings.tables[name]
+    store, readers = table.store, _readers(name, embeddings)
+    known = {owner: ids[owner] for owner in readers if owner in ids}
+    untrained = None if initial is None else _untrained(table, initial.tables[name], known, readers)
+    weights = [weight for weight in table.weights if weight.shape.rank]  # a gradient's port is no parameter
+    return TableHealth(
+        name=name,
+        method=embeddings.config.tables[name].method,
+        features=tuple(embeddings.config.readers(name)),
+        rows=store.rows,
+        dim=store.dim,
+        precision=", ".join(dict.fromkeys(weight.dtype.name for weight in weights)),
+        parameters=sum(_numbers(weight) for weight in weights),
+        bytes=disk_bytes,
+        optimizer_bytes=sum(slot.shape.num_elements() * slot.dtype.size for slot in slots),
+        untrained=untrained,
+        effective_rank=effective_rank(lambda rows: _lookup(store, rows), store.rows),
+        ids_per_row=_ids_per_row(name, embeddings, readers, ids),
+        vocabularies=tuple(
+            FeatureHealth(owner, len(found.values), _colliding(_rows_of(table, readers[owner], found.values)))
+            for owner, found in known.items()
+        ),
+    )
+
+
+def norms(embeddings: EmbeddingCollection, feature: str, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+    """[n] Euclidean lengths of the vectors of a feature's ids [n], all chunks together."""
+    entry = embeddings.config.features[feature]
+    assert entry.table is not None
+    table = embeddings.tables[entry.table]
+    found = []
+    for start in range(0, len(ids), BLOCK):
+        rows = _rows_of(table, feature, ids[start : start + BLOCK])
+        vectors = _lookup(table.store, rows.ravel()).reshape(len(rows), -1)
+        found.append(np.linalg.norm(vectors, axis=1).astype(np.float32))
+    return np.concatenate(found) if found else np.empty(0, np.float32)
+
+
+def _readers(table: str, embeddings: EmbeddingCollection) -> dict[str, str]:
+    """Of each feature whose ids a table holds, one that reads it: the one with the most chunks."""
+    entries = embeddings.config.features
+    readers = sorted(embeddings.config.readers(table), key=lambda reader: entries[reader].chunks)
+    return {vocabulary_of(reader, embeddings.features): reader for reader in readers}
+
+
+def _rows_of(table: Table, reader: str, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    """[n, C] rows of ids [n]."""
+    return table.addressing(tf.constant(ids[:, np.newaxis]), [reader]).numpy().astype(np.int64)
+
+
+def _lookup(store: Store, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    return store.lookup(tf.constant(rows)).numpy()
+
+
+def _numbers(weight: tf.Variable) -> int:
+    """Of int8 rows, the codes and the scale that is packed into the last bytes."""
+    packed = weight.shape[0] * (SCALE_BYTES - 1) if weight.dtype == tf.int8 else 0
+    return int(weight.shape.num_elements()) - packed
+
+
+def _colliding(rows: NDArray[np.int64]) -> float:
+    """Share of ids, by their rows [n, C], that have all rows in common with another one."""
+    return float(pd.DataFrame(rows).duplicated(keep=False).mean()) if len(rows) else 0.0
+
+
+def _ids_per_row(
+    name: str, embeddings: EmbeddingCollection, readers: Mapping[str, str], ids: Mapping[str, Ids]
+) -> float | None:
+    """None where a feature's ids are not known."""
+    if not readers.keys() <= ids.keys():
+        return None
+    table, pairs = embeddings.tables[name], 0
+    is_read = np.zeros(table.store.rows, bool)
+    for owner, reader in readers.items():
+        rows = np.sort(_rows_of(table, reader, ids[owner].values), axis=1)
+        pairs += len(rows) + int((np.diff(rows, axis=1) > 0).sum())
+        is_read[rows.ravel()] = True
+    return pairs / max(int(is_read.sum()), 1)
+
+
+def _untrained(table: Table, initial: Table, known: Mapping[str, Ids], readers: Mapping[str, str]) -> float:
+    """Share of the rows of the known ids (where ids share rows: of all rows) that are as they were."""
+    same = _unchanged(table.store, initial.store)
+    if isinstance(table.addressing, Hashes):
+        return float(same.mean())
+    rows = [_rows_of(table, readers[owner], found.values)[:, 0] for owner, found in known.items()]
+    return float(same[np.concatenate(rows)].mean()) if rows else float(same.mean())
+
+
+def _unchanged(store: Store, initial: Store) -> NDArray[np.bool_]:
+    """[V] the rows whose stored numbers are the same in both."""
+    pairs = zip(store.trained(), initial.trained(), strict=True)
+    same = [(_numpy(now.variable) == _numpy(then.variable)).all(1) for now, then in pairs]
+    if not same:
+        return np.ones(store.rows, bool)  # frozen
+    if not isinstance(store, FrequencyBlocks):
+        return np.concatenate(same)
+    of_width = dict(zip(sorted({block.width for block in store.blocks}, reverse=True), same, strict=True))
+    parts = []
+    for block in store.blocks:
+        parts.append(of_width[block.width][: block.rows])
+        of_width[block.width] = of_width[block.width][block.rows :]
+    return np.concatenate(parts)
+
+
+def _numpy(variable: tf.Variable) -> NDArray:
+    return tf.convert_to_tensor(variable).numpy()
