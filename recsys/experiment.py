@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from recsys.config.dialect import dump
 from recsys.config.digest import digest
 from recsys.config.load import load
-from recsys.errors import ConfigError, ExportError, TrainingError
+from recsys.errors import ConfigError, TrainingError
 from recsys.experiment_config import ExperimentConfig
 from recsys.models.config import TwoTowerConfig
 from recsys.run_directory import Origin, RunDirectory
@@ -60,8 +60,8 @@ class Experiment:
         return self.config.evaluation.monitor if isinstance(self.config.model, TwoTowerConfig) else "auc"
 
     @property
-    def can_export(self) -> bool:
-        """Whether the model is of a kind that a bundle can hold."""
+    def recommends(self) -> bool:
+        """Whether the bundle can answer requests for recommendations; a ranker's scores given pairs."""
         return isinstance(self.config.model, TwoTowerConfig)
 
     def add_callback(self, callback: keras.callbacks.Callback) -> None:
@@ -175,41 +175,37 @@ class Experiment:
         """Exports the trained model as the next bundle; returns its folder.
 
         Raises:
-            ExportError: the model is no two-tower model, or the index does not keep its promise.
+            ExportError: a table cannot be stored as it is to be served, or the index does not keep its promise.
             TrainingError: there is no trained model in the run directory.
         """
         from recsys.evaluation import RunRecord
-        from recsys.export import export_two_tower
+        from recsys.export import Provenance, export_ranker, export_two_tower
+        from recsys.models.ranker import Ranker
         from recsys.models.two_tower import TwoTower
 
         self._load_trained()
-        if not isinstance(self.model, TwoTower):
-            raise ExportError(
-                "model.kind", self.config.model.kind, "two_tower", "rankers are evaluated, not yet exported"
-            )
+        model, prepared, bundles = self.model, self.prepared, self.folder / "bundle"
         path = self.folder / "metrics.json"
-        folder = export_two_tower(
-            self.model,
-            self.prepared,
-            self.config.retrieval,
-            self.folder / "bundle",
-            name=self.config.name,
-            config_digest=self.digest,
-            metrics=RunRecord.read(path).metrics["model"] if path.exists() else {},
-        )
+        metrics = RunRecord.read(path).metrics["model"] if path.exists() else {}
+        provenance = Provenance(self.config.name, self.digest, metrics)
+        if isinstance(model, Ranker):
+            folder = export_ranker(model, prepared, bundles, provenance)
+        else:
+            assert isinstance(model, TwoTower)
+            folder = export_two_tower(model, prepared, self.config.retrieval, bundles, provenance)
         self._claim()
         return folder
 
     def run(self) -> Path | None:
         """Prepares, trains, evaluates and exports; returns the bundle's folder.
 
-        None for a ranker, and in members of a cluster that are not its chief: those only prepare and train.
+        None in members of a cluster that are not its chief: those only prepare and train.
         """
         self.train()
         if not self.is_chief:
             return None
         self.evaluate()
-        return self.export() if self.can_export else None
+        return self.export()
 
     @cached_property
     def prepared(self) -> Prepared:

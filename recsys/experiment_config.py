@@ -43,7 +43,7 @@ class ExperimentConfig(Config):
     evaluation: EvaluationConfig = EvaluationConfig()
     """Of a two_tower model; a ranker is measured by auc, logloss and normalized_entropy over all examples."""
     retrieval: RetrievalConfig = RetrievalConfig()
-    """Of a two_tower model; a ranker is not exported."""
+    """Of a two_tower model; a ranker has no index."""
 
     @property
     def training_digest(self) -> str:

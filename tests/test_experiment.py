@@ -15,7 +15,7 @@ import recsys
 from recsys.bundle import Bundle
 from recsys.data.config import SimulatedSource
 from recsys.data.simulator import simulate
-from recsys.errors import ConfigError, ExportError, RecsysError, TrainingError
+from recsys.errors import ConfigError, RecsysError, TrainingError
 from recsys.evaluation.model import Evaluated
 from recsys.evaluation.record import RunRecord
 from tests.trained import CONFIG, Trained
@@ -72,7 +72,7 @@ def test_another_seed_gives_other_numbers(trained_run: Trained, yaml_file: Path,
 def test_a_ranker_end_to_end(yaml_file: Path, tmp_path: Path) -> None:
     experiment = recsys.Experiment.from_yaml(yaml_file, RANKER, tmp_path / "runs")
     assert experiment.monitor == "auc"
-    assert experiment.run() is None
+    bundle = experiment.run()
     run = tmp_path / "runs" / "ranker"
     record = RunRecord.read(run / "metrics.json")
     model, constant = record.metrics["model"], record.metrics["base_rate"]
@@ -81,10 +81,11 @@ def test_a_ranker_end_to_end(yaml_file: Path, tmp_path: Path) -> None:
     assert model["logloss"] < constant["logloss"]
     assert model["base_rate"] == constant["base_rate"] > 0.5
     assert record.counts["examples_evaluated"] == record.counts["test"]
-    assert not (run / "bundle").exists()
-    message = refused(experiment.export, ExportError)
-    assert message.startswith("model.kind: ranker; expected two_tower; ")
-    assert not (run / "bundle").exists()
+    assert bundle == run / "bundle" / "1"
+    loaded = Bundle.load(run)
+    assert loaded.manifest.metrics == model
+    (score,) = loaded.score([{}])  # nothing is known of the user, nor of the item
+    assert 0 < score < 1
 
 
 def test_paths_of_data_are_relative_to_the_yaml_also_from_the_run_directory(

@@ -12,9 +12,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from recsys.bundle.manifest import INDEX, ITEM_TOWER, ITEMS, QUERY_TOWER, USERS, Manifest, SequenceField, age_inputs
+from recsys.bundle.manifest import (
+    INDEX,
+    ITEM_TOWER,
+    ITEMS,
+    MANIFEST,
+    QUERY_TOWER,
+    RANKER,
+    USERS,
+    Kind,
+    Manifest,
+    SequenceField,
+    age_inputs,
+)
 from recsys.bundle.requests import Request, RequestEncoder
-from recsys.bundle.tower import Tower
+from recsys.bundle.tower import ServedGraph
 from recsys.bundle.users import RAW, SortedTexts, Users
 from recsys.bundle.verify import check_files, check_versions, find, read_manifest
 from recsys.errors import BundleError
@@ -82,19 +94,34 @@ class Bundle:
         return RequestEncoder(self.manifest.item)
 
     @cached_property
-    def query_tower(self) -> Tower:
-        """[B, d] embeddings of encoded queries."""
-        return Tower(self.folder / QUERY_TOWER, self.query_encoder.inputs)
+    def pair_encoder(self) -> RequestEncoder:
+        """Encodes user, context and item features together, for a ranker."""
+        return RequestEncoder({**self.manifest.request, **self.manifest.item})
 
     @cached_property
-    def item_tower(self) -> Tower:
+    def query_tower(self) -> ServedGraph:
+        """[B, d] embeddings of encoded queries."""
+        self._must_be("two_tower")
+        return ServedGraph(self.folder / QUERY_TOWER, self.query_encoder.inputs, "embedding")
+
+    @cached_property
+    def item_tower(self) -> ServedGraph:
         """[B, d] embeddings of encoded items."""
-        return Tower(self.folder / ITEM_TOWER, self.item_encoder.inputs)
+        self._must_be("two_tower")
+        return ServedGraph(self.folder / ITEM_TOWER, self.item_encoder.inputs, "embedding")
+
+    @cached_property
+    def ranker(self) -> ServedGraph:
+        """[B] scores of encoded pairs."""
+        self._must_be("ranker")
+        return ServedGraph(self.folder / RANKER, self.pair_encoder.inputs, "score")
 
     @cached_property
     def index(self) -> Index:
         """The index over the catalogue's vectors; its ids are item indices."""
+        self._must_be("two_tower")
         folder, manifest = self.folder / INDEX, self.manifest
+        assert manifest.index is not None  # as it is a two_tower
         index: Index = ScannIndex.load(folder) if manifest.index.kind == "scann" else ExactIndex.load(folder)
         if (index.size, index.dim) != (manifest.catalogue_size, manifest.embedding_dim):
             raise BundleError(
@@ -121,6 +148,14 @@ class Bundle:
         """
         return self.item_tower(self.item_encoder.encode(items))
 
+    def score(self, pairs: Sequence[Request]) -> NDArray[np.float32]:
+        """[B] probabilities that a pair's label is 1, each pair the raw features of a request and of an item.
+
+        Raises:
+            RequestError: a value does not fit its feature.
+        """
+        return self.ranker(self.pair_encoder.encode(pairs))
+
     def find_item(self, item: str) -> int | None:
         """The index of an item, or None where the catalogue has none of this id."""
         return self._item_rows.find(item)
@@ -128,6 +163,12 @@ class Bundle:
     @cached_property
     def _item_rows(self) -> SortedTexts:
         return SortedTexts(self.items["item"], f"{self.folder / ITEMS}: column item")
+
+    def _must_be(self, kind: Kind) -> None:
+        if self.manifest.kind != kind:
+            raise BundleError(
+                f"{self.folder / MANIFEST}: kind", self.manifest.kind, kind, f"export a {kind} model for that"
+            )
 
     @property
     def _sequences(self) -> list[SequenceField]:

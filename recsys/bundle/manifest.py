@@ -6,7 +6,15 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Annotated, Literal, Self
 
-from pydantic import AwareDatetime, Field, NonNegativeInt, PositiveInt, field_validator, model_validator
+from pydantic import (
+    AwareDatetime,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 import recsys
 from recsys._versions import installed
@@ -15,10 +23,15 @@ from recsys.schema.config import Categorical, Feature, MultiValued, Numeric, Rol
 
 FORMAT: Literal[1] = 1
 MANIFEST = "manifest.json"
-QUERY_TOWER, ITEM_TOWER, RETRIEVER = "query_tower", "item_tower", "retriever"
+QUERY_TOWER, ITEM_TOWER, RETRIEVER, RANKER = "query_tower", "item_tower", "retriever", "ranker"
 INDEX, VECTORS, SCANN = "index", "index/vectors.npy", "index/scann"
 ITEMS, USERS = "items.parquet", "users.parquet"
-REQUIRED = (f"{QUERY_TOWER}/saved_model.pb", f"{ITEM_TOWER}/saved_model.pb", VECTORS, ITEMS, USERS)
+Kind = Literal["two_tower", "ranker"]
+"""What is served: items for a query, or scores of given pairs."""
+REQUIRED: dict[Kind, tuple[str, ...]] = {
+    "two_tower": (f"{QUERY_TOWER}/saved_model.pb", f"{ITEM_TOWER}/saved_model.pb", VECTORS, ITEMS, USERS),
+    "ranker": (f"{RANKER}/saved_model.pb", ITEMS, USERS),
+}
 """Files without which nothing can be served."""
 
 
@@ -129,15 +142,18 @@ class Description(Config):
 
     name: str
     """The experiment's name."""
+    kind: Kind = "two_tower"
     request: dict[str, RawField]
     """The user and context features that a request may hold, by name."""
     item: dict[str, RawField]
-    """The item features, by name: the inputs of the item tower."""
-    embedding_dim: PositiveInt
+    """The item features, by name: the inputs of the item tower. A ranker takes them beside those of a request."""
+    embedding_dim: PositiveInt | None = None
+    """Width of the towers' vectors; None for a ranker."""
     catalogue_size: PositiveInt
     metrics: dict[str, float]
     """Test metrics of the exported model."""
-    index: IndexFacts
+    index: IndexFacts | None = None
+    """None for a ranker."""
     tables: tuple[TableFacts, ...] = ()
     """The embedding tables."""
     config_digest: str
@@ -146,6 +162,13 @@ class Description(Config):
     """Unit of `history_time`, `data_time` and a request's `time`; None where the data have no time."""
     data_time: int | None = None
     """Time of the latest event in the data, in `timestamp_unit`."""
+
+    @model_validator(mode="after")
+    def _kind_fits(self) -> Self:
+        for name in ("embedding_dim", "index"):
+            if (getattr(self, name) is None) != (self.kind == "ranker"):
+                raise ValueError(f"a {self.kind} bundle has {'an' if self.kind == 'two_tower' else 'no'} `{name}`")
+        return self
 
     @model_validator(mode="after")
     def _ages_fit(self) -> Self:
@@ -170,12 +193,13 @@ class Manifest(Description):
 
     @field_validator("files")
     @classmethod
-    def _files_inside(cls, files: dict[str, FileFacts]) -> dict[str, FileFacts]:
+    def _files_inside(cls, files: dict[str, FileFacts], info: ValidationInfo) -> dict[str, FileFacts]:
         for name in files:
             path = PurePosixPath(name)
             if "\\" in name or "\0" in name or path.is_absolute() or ".." in path.parts or str(path) != name:
                 raise ValueError(f"{name!r} is no plain path inside the bundle")
-        absent = [name for name in REQUIRED if name not in files]
+        kind: Kind = info.data.get("kind", "two_tower")  # what else is wrong is said already
+        absent = [name for name in REQUIRED[kind] if name not in files]
         if absent:
             raise ValueError(f"required files are not listed: {', '.join(absent)}")
         return files

@@ -1,4 +1,4 @@
-"""A tower: the `serving_default` signature of a SavedModel, on arrays."""
+"""A tower or ranker: the `serving_default` signature of a SavedModel, on arrays."""
 
 from __future__ import annotations
 
@@ -14,18 +14,23 @@ from recsys.bundle.manifest import signature_name
 from recsys.errors import BundleError
 
 
-class Tower:
-    """Raw features in, embeddings out. Loading it imports TensorFlow, and nothing of Keras.
+class ServedGraph:
+    """Raw features in, embeddings or scores out. Loading it imports TensorFlow, and nothing of Keras.
+
+    Args:
+        folder: the SavedModel.
+        inputs: the features that it takes, as the manifest says.
+        output: which of its outputs a call returns.
 
     Raises:
         BundleError: the SavedModel cannot be loaded, or takes other inputs than the manifest says.
     """
 
-    def __init__(self, folder: Path, inputs: frozenset[str]) -> None:
+    def __init__(self, folder: Path, inputs: frozenset[str], output: str) -> None:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         import tensorflow as tf
 
-        self._tf = tf
+        self._tf, self._output = tf, output
         try:
             self._model = tf.saved_model.load(str(folder))  # kept: the signature does not hold its variables
             self._signature = self._model.signatures["serving_default"]
@@ -42,12 +47,12 @@ class Tower:
             )
 
     def __call__(self, arrays: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
-        """[B, d] embeddings of B encoded requests (`RequestEncoder.encode`)."""
+        """[B, d] embeddings or [B] scores of B encoded requests (`RequestEncoder.encode`)."""
         tensors = {
             signature_name(name): self._tf.constant(
                 array, self._tf.string if array.dtype == object else self._tf.float32
             )
             for name, array in arrays.items()
         }
-        embeddings: NDArray[np.float32] = self._signature(**tensors)["embedding"].numpy()
-        return embeddings
+        found: NDArray[np.float32] = self._signature(**tensors)[self._output].numpy()
+        return found

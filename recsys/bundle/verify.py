@@ -74,7 +74,7 @@ def check_versions(folder: Path, manifest: Manifest) -> None:
     problems = []
     if _minor(here.tensorflow) != _minor(there.tensorflow):
         problems.append(_version_problem(folder, "TensorFlow", here.tensorflow, _minor(there.tensorflow) + ".*"))
-    if manifest.index.kind == "scann" and here.scann != there.scann:
+    if manifest.index is not None and manifest.index.kind == "scann" and here.scann != there.scann:
         problems.append(_version_problem(folder, "ScaNN", here.scann, there.scann))
     if problems:
         raise BundleError(problems)

@@ -23,10 +23,9 @@ def run(path: ExperimentArgument, overrides: SetOption, runs: RunsOption = RUNS,
     record = experiment.evaluate()
     print_record(record, out)
     out.wrote(experiment.folder / "metrics.json")
-    bundle = None
-    if experiment.can_export:
-        out.note("exporting ...")
-        bundle = experiment.export()
-        out.wrote(bundle)
+    out.note("exporting ...")
+    bundle = experiment.export()
+    out.wrote(bundle)
+    if experiment.recommends:
         out.text(f"next: recsys recommend {experiment.folder} --user USER, or recsys serve {experiment.folder}")
     out.result({"path": experiment.folder, "bundle": bundle, "metrics": record.metrics, "counts": record.counts})

@@ -1,8 +1,9 @@
-"""From a trained two-tower model to a bundle."""
+"""From a trained model to a bundle."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recsys.bundle import BundleWriter, Description, IndexFacts, TableFacts, fields_of
-from recsys.bundle.manifest import INDEX, ITEM_TOWER, ITEMS, QUERY_TOWER, RETRIEVER, USERS
+from recsys.bundle.manifest import INDEX, ITEM_TOWER, ITEMS, QUERY_TOWER, RANKER, RETRIEVER, USERS
 from recsys.data.dataset import SequenceInfo
 from recsys.data.prepared import Features, Prepared
 from recsys.embeddings.collection import EmbeddingCollection
@@ -18,7 +19,8 @@ from recsys.embeddings.served import ServedRows
 from recsys.errors import ExportError
 from recsys.export.config import RetrievalConfig
 from recsys.export.retriever import RetrieverModule
-from recsys.export.signatures import Encoder, TowerModule
+from recsys.export.signatures import Encoder, RankerModule, TowerModule
+from recsys.models.ranker import Ranker
 from recsys.models.two_tower import TwoTower
 from recsys.retrieval import ExactIndex, ScannConfig, ScannIndex, build_index, recall_of
 from recsys.schema.config import Role
@@ -29,15 +31,18 @@ MEASURED_QUERIES = 2_000
 """Held-out queries with which the index's recall is measured."""
 
 
+@dataclass(frozen=True)
+class Provenance:
+    """What the manifest says of the experiment that a bundle comes from."""
+
+    name: str
+    config_digest: str
+    metrics: dict[str, float]
+    """Of the test part."""
+
+
 def export_two_tower(
-    model: TwoTower,
-    prepared: Prepared,
-    config: RetrievalConfig,
-    bundles: Path,
-    *,
-    name: str,
-    config_digest: str,
-    metrics: dict[str, float],
+    model: TwoTower, prepared: Prepared, config: RetrievalConfig, bundles: Path, provenance: Provenance
 ) -> Path:
     """Writes the next bundle under `bundles`; returns its folder.
 
@@ -46,9 +51,7 @@ def export_two_tower(
         prepared: the data it was trained on.
         config: the index and its promise.
         bundles: the run's `bundle/`.
-        name: the experiment's name.
-        config_digest: of the experiment.
-        metrics: test metrics, for the manifest.
+        provenance: of the manifest.
 
     Raises:
         ExportError: a table cannot be stored as it is to be served; the index does not keep the recall that the YAML
@@ -62,33 +65,65 @@ def export_two_tower(
     except ValueError as error:
         raise ExportError("retrieval.index", str(error)) from error
     facts = measure(index, model, served, prepared, config)
-    schema = prepared.info.table_schema
     with BundleWriter(bundles) as writer:
         query = TowerModule(model.query_tower, _encoder(prepared, "user", "context"), served)
         query.save(writer.path(QUERY_TOWER))
         TowerModule(model.item_tower, _encoder(prepared, "item"), served).save(writer.path(ITEM_TOWER))
         RetrieverModule(query, index, prepared.items["item"], config.retriever_k).save(writer.path(RETRIEVER))
         index.save(writer.path(INDEX))
-        pq.write_table(served_items(prepared), writer.path(ITEMS))
-        pq.write_table(served_users(prepared), writer.path(USERS))
-        time = prepared.events.time
-        writer.describe(
-            Description(
-                name=name,
-                request=fields_of(schema, "user", "context"),
-                item=fields_of(schema, "item"),
-                embedding_dim=vectors.shape[1],
-                catalogue_size=len(vectors),
-                metrics=metrics,
-                index=facts,
-                tables=table_facts(model.embeddings, served),
-                config_digest=config_digest,
-                data_digest=prepared.info.digest,
-                timestamp_unit=schema.timestamp_unit if time is not None else None,
-                data_time=int(time.max()) if time is not None else None,
-            )
-        )
+        tables = table_facts(model.embeddings, served)
+        _finish(writer, prepared, tables, provenance, embedding_dim=vectors.shape[1], index=facts)
     return writer.folder
+
+
+def export_ranker(model: Ranker, prepared: Prepared, bundles: Path, provenance: Provenance) -> Path:
+    """Writes the next bundle under `bundles`; returns its folder.
+
+    Args:
+        model: trained.
+        prepared: the data it was trained on.
+        bundles: the run's `bundle/`.
+        provenance: of the manifest.
+
+    Raises:
+        ExportError: a table cannot be stored as it is to be served.
+    """
+    served = serve_tables(model.embeddings)
+    with BundleWriter(bundles) as writer:
+        RankerModule(model, _encoder(prepared, "user", "context", "item"), served).save(writer.path(RANKER))
+        _finish(writer, prepared, table_facts(model.embeddings, served), provenance)
+    return writer.folder
+
+
+def _finish(
+    writer: BundleWriter,
+    prepared: Prepared,
+    tables: tuple[TableFacts, ...],
+    provenance: Provenance,
+    embedding_dim: int | None = None,
+    index: IndexFacts | None = None,
+) -> None:
+    """Writes what bundles of every kind hold: items, users and the description."""
+    pq.write_table(served_items(prepared), writer.path(ITEMS))
+    pq.write_table(served_users(prepared), writer.path(USERS))
+    schema, time = prepared.info.table_schema, prepared.events.time
+    writer.describe(
+        Description(
+            name=provenance.name,
+            kind="ranker" if index is None else "two_tower",
+            request=fields_of(schema, "user", "context"),
+            item=fields_of(schema, "item"),
+            embedding_dim=embedding_dim,
+            catalogue_size=len(prepared.items),
+            metrics=provenance.metrics,
+            index=index,
+            tables=tables,
+            config_digest=provenance.config_digest,
+            data_digest=prepared.info.digest,
+            timestamp_unit=schema.timestamp_unit if time is not None else None,
+            data_time=int(time.max()) if time is not None else None,
+        )
+    )
 
 
 def serve_tables(embeddings: EmbeddingCollection) -> dict[str, ServedRows]:

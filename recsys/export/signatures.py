@@ -1,4 +1,6 @@
-"""The serving side of "one encoding": raw values to ids inside the graph, by the vocabularies that `prepare` wrote."""
+"""The serving side of "one encoding": raw values to ids inside the graph, by the vocabularies that `prepare` wrote, and
+the models that go on from there.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +15,7 @@ from recsys.data.dataset import MISSING, CategoricalInfo, FeatureInfo, Fingerpri
 from recsys.data.encoding import FINGERPRINTS
 from recsys.embeddings.addressing import vocabulary_of
 from recsys.embeddings.served import ServedRows
+from recsys.models.ranker import Ranker
 from recsys.models.two_tower import Tower
 
 Batch = dict[str, tf.Tensor]
@@ -109,11 +112,36 @@ class TowerModule(tf.Module):
         save_served(self.serve, self.encoder, path)
 
 
+class RankerModule(tf.Module):
+    """A ranker that takes raw features of pairs: what `ranker/` holds.
+
+    Args:
+        ranker: the trained model.
+        encoder: of all features.
+        served: by table, the rows as the bundle stores them.
+    """
+
+    def __init__(self, ranker: Ranker, encoder: Encoder, served: Mapping[str, ServedRows]) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.ranker = ranker
+        self._served = dict(served)
+        self.serve = tf.function(self._serve, autograph=False).get_concrete_function(encoder.specs())
+
+    def _serve(self, raw: Batch) -> Batch:
+        logits = self.ranker.logits({"query": self.encoder.encode(raw), "item": {}}, served=self._served)
+        return {"logit": logits, "score": tf.sigmoid(logits)}
+
+    def save(self, path: Path) -> None:
+        """Writes the SavedModel."""
+        save_served(self.serve, self.encoder, path)
+
+
 def save_served(serve: Any, encoder: Encoder, path: Path) -> None:
     """Writes a SavedModel with the concrete function `serve` as its signature, the vocabularies and the variables it
     reads.
 
-    Nothing else: a tower's layers hold all tables of the model, those that only the other tower reads included.
+    Nothing else: a model's layers hold all trained tables, those that only the other tower reads included.
     """
     module = tf.Module()
     module.serve, module.encoder, module.read = serve, encoder, list(serve.variables)

@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from recsys.bundle import BundleWriter
-from recsys.bundle.manifest import REQUIRED, CategoricalField, Manifest
+from recsys.bundle import BundleWriter, manifest
+from recsys.bundle.manifest import CategoricalField, Manifest
 from tests.tiny_bundle import REQUEST, description
+
+REQUIRED = manifest.REQUIRED["two_tower"]
 
 
 def write(bundles: Path, content: str = "content", names: Sequence[str] = REQUIRED) -> Path:

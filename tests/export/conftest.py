@@ -17,7 +17,7 @@ from recsys.data.reader import Examples
 from recsys.data.source import SourceFiles
 from recsys.embeddings.config import EmbeddingsConfig
 from recsys.embeddings.optimizers import TableOptimizers
-from recsys.export import export_two_tower
+from recsys.export import Provenance, export_two_tower
 from recsys.export.config import RetrievalConfig
 from recsys.models.build import make_model
 from recsys.models.config import TwoTowerConfig
@@ -67,6 +67,7 @@ EMBEDDINGS = EmbeddingsConfig.model_validate(
 )
 TOWER = {"hidden": [16], "output_dim": 8}
 MODEL = TwoTowerConfig.model_validate({"kind": "two_tower", "query": TOWER, "item": TOWER})
+PROVENANCE = Provenance(name="small", config_digest="0" * 64, metrics={"auc": 0.5})
 TRAINING = TrainingConfig(batch_size=64, epochs=2, tensorboard=False)
 
 
@@ -119,9 +120,7 @@ def _write_raw(folder: Path) -> SourceFiles:
 
 
 def export(exported: Exported, config: RetrievalConfig, bundles: Path) -> Path:
-    return export_two_tower(
-        exported.model, exported.prepared, config, bundles, name="small", config_digest="0" * 64, metrics={"auc": 0.5}
-    )
+    return export_two_tower(exported.model, exported.prepared, config, bundles, PROVENANCE)
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,10 @@
 """A process that knows TensorFlow and ScaNN alone: `python -I fresh.py BUNDLE REQUESTS.npz RESULTS.npz`.
 
-The requests are cut into batches of 1,000, 7 and 1 for the query tower, of 1,000 for the retriever.
+The requests are cut into batches of 1,000, 7 and 1 for the query tower or the ranker, of 1,000 for the retriever.
 """
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
@@ -18,15 +19,20 @@ def tensors(arrays: dict, rows: slice) -> dict:
     }
 
 
-def main(bundle: str, requests: str, results: str) -> None:
-    arrays = dict(np.load(requests))
+def in_batches(folder: str, output: str, arrays: dict) -> dict:
+    """One output of a SavedModel, by the size of the batches."""
+    model = tf.saved_model.load(folder)
+    signature = model.signatures["serving_default"]
     count = len(arrays["member"])
     found = {}
-    tower = tf.saved_model.load(f"{bundle}/query_tower")
-    embed = tower.signatures["serving_default"]
     for size in (1_000, 7, 1):
-        parts = [embed(**tensors(arrays, slice(at, at + size)))["embedding"].numpy() for at in range(0, count, size)]
-        found[f"embedding_{size}"] = np.concatenate(parts)
+        parts = [signature(**tensors(arrays, slice(at, at + size)))[output].numpy() for at in range(0, count, size)]
+        found[f"{output}_{size}"] = np.concatenate(parts)
+    return found
+
+
+def retrieve(bundle: str, arrays: dict) -> dict:
+    found = in_batches(f"{bundle}/query_tower", "embedding", arrays)
     items = tf.saved_model.load(f"{bundle}/item_tower").signatures["serving_default"]
     found["item_inputs"] = np.array(sorted(items.structured_input_signature[1]))
     assert "scann" not in sys.modules, "the towers need TensorFlow alone"
@@ -35,11 +41,20 @@ def main(bundle: str, requests: str, results: str) -> None:
 
     retriever = tf.saved_model.load(f"{bundle}/retriever")
     answer = retriever.signatures["serving_default"](**tensors(arrays, slice(0, 1_000)))
-    found |= {
+    return found | {
         "item_index": answer["item_index"].numpy(),
         "score": answer["score"].numpy(),
         "item": np.array([[text.decode() for text in row] for row in answer["item"].numpy()]),
     }
+
+
+def rank(bundle: str, arrays: dict) -> dict:
+    return in_batches(f"{bundle}/ranker", "logit", arrays) | in_batches(f"{bundle}/ranker", "score", arrays)
+
+
+def main(bundle: str, requests: str, results: str) -> None:
+    arrays = dict(np.load(requests))
+    found = (rank if Path(bundle, "ranker").is_dir() else retrieve)(bundle, arrays)
     assert not FOREIGN & set(sys.modules), sorted(FOREIGN & set(sys.modules))
     np.savez(results, **found)
 

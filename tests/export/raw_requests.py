@@ -151,3 +151,20 @@ def raw_table(table: pa.Table, prefix: str = "raw.") -> Raw:
 def relative(found: np.ndarray, expected: np.ndarray) -> float:
     """Largest distance of a vector from the expected one, by that one's length."""
     return float((np.linalg.norm(found - expected, axis=1) / np.linalg.norm(expected, axis=1)).max())
+
+
+def request_of(raw: Raw, n: int) -> dict[str, Any]:
+    """Row n as JSON would carry it: shorter lists, missing values left out."""
+    request: dict[str, Any] = {}
+    for name, values in raw.items():
+        value = values[n]
+        if values.ndim == 2 and values.dtype == object:
+            length = max([1 + at for at, text in enumerate(value) if text != ""], default=0)
+            request[name] = [text or None for text in value[:length]]
+            if f"{name}.age" in raw:
+                request[f"{name}.age"] = raw[f"{name}.age"][n, :length].tolist()
+        elif name == "taste":
+            request[name] = value.tolist() if value.any() else None
+        elif not name.endswith(".age") and value != "" and value == value:
+            request[name] = value if isinstance(value, str) else float(value)
+    return request

@@ -25,6 +25,7 @@ from tests.export.raw_requests import (
     random_requests,
     raw_table,
     relative,
+    request_of,
     tensors,
 )
 
@@ -142,26 +143,10 @@ def test_the_retriever_gives_the_items_of_exact_search(
 
 def test_requests_by_name_give_the_same_vectors(exported: Exported, requests: Raw, expected: np.ndarray) -> None:
     """JSON through `Bundle.embed`: shorter lists, missing values left out."""
-    by_name = [_request(requests, n) for n in range(50)]
+    by_name = [request_of(requests, n) for n in range(50)]
     bundle = Bundle.load(exported.bundle)
     assert relative(bundle.embed(by_name), expected[:50]) <= 1e-5
     assert relative(bundle.embed(by_name[:1]), expected[:1]) <= 1e-5
-
-
-def _request(raw: Raw, n: int) -> dict[str, Any]:
-    request: dict[str, Any] = {}
-    for name, values in raw.items():
-        value = values[n]
-        if name in ("interests", "recent", "studios"):
-            length = max([1 + at for at, text in enumerate(value) if text != ""], default=0)
-            request[name] = [text or None for text in value[:length]]
-            if f"{name}.age" in raw:
-                request[f"{name}.age"] = raw[f"{name}.age"][n, :length].tolist()
-        elif name == "taste":
-            request[name] = value.tolist() if value.any() else None
-        elif not name.endswith(".age") and value != "" and value == value:
-            request[name] = value if isinstance(value, str) else float(value)
-    return request
 
 
 @pytest.mark.parametrize("oov_rows", [1, 3])
