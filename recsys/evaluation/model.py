@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -13,7 +13,8 @@ from recsys.data.reader import Examples
 from recsys.embeddings.served import ServedRows
 from recsys.errors import DataError
 from recsys.evaluation.config import EvaluationConfig
-from recsys.evaluation.pointwise import evaluate_ranking
+from recsys.evaluation.evidence import Evidence
+from recsys.evaluation.pointwise import evaluate_ranking, user_values
 from recsys.evaluation.retrieval import evaluate_popularity, evaluate_retrieval
 from recsys.models.base import EmbeddingModel
 from recsys.models.ranker import Ranker
@@ -31,6 +32,8 @@ class Evaluated:
     metrics: dict[str, dict[str, float]]
     """`model` and the baseline (`popularity` or `base_rate`) -> metric -> value."""
     counts: dict[str, int]
+    evidence: dict[str, Evidence] = field(default_factory=dict)
+    """`model` and the baseline -> one value for each user; empty for a validation."""
 
 
 def evaluate_model(
@@ -44,8 +47,8 @@ def evaluate_model(
 ) -> Evaluated:
     """A two-tower model by full-catalogue ranking, a ranker by its probabilities, each beside a trivial baseline.
 
-    Without `baseline` the model alone, for validations: the baseline is the same in all of them. With `served`, as it
-    is served: from a bundle's rows, by table, in place of the trained ones.
+    Without `baseline` the model's metrics alone, for validations: the baseline is the same in all of them. With
+    `served`, as it is served: from a bundle's rows, by table, in place of the trained ones.
 
     Raises:
         DataError: the part has nobody to evaluate, labels of one kind only, or a vector is not finite.
@@ -55,21 +58,36 @@ def evaluate_model(
         index = ExactIndex(model.item_vectors(prepared.item_features, served))
         found = (held_out.relevant, held_out.seen, prepared.train_count, config)
         result = evaluate_retrieval(index, model.query_vectors(held_out.query, served), *found)
-        metrics = {"model": result.summary()}
-        if baseline:
-            metrics["popularity"] = evaluate_popularity(*found).summary()
+        results = {"model": result} | ({"popularity": evaluate_popularity(*found)} if baseline else {})
         evaluated = len(result.users)
         # Users who stand in no example of the part count too: all of them are left out of the means.
         counts = {"users_evaluated": evaluated, "users_without_relevant": prepared.info.counts.users - evaluated}
-        return Evaluated(metrics, counts)
+        users = held_out.user_index[result.users]
+        return Evaluated(
+            {name: each.summary() for name, each in results.items()},
+            counts,
+            {name: _evidence(prepared, part, users, each.per_user, {}) for name, each in results.items() if baseline},
+        )
     if isinstance(model, Ranker):
-        labels, logits, weights = scores(model, prepared, part, served)
-        metrics = {"model": evaluate_ranking(labels, 1.0 / (1.0 + np.exp(-logits)), weights)}
+        labels, logits, weights, by = scores(model, prepared, part, served)
+        predicted = {"model": 1.0 / (1.0 + np.exp(-logits))}
         if baseline:
-            constant = np.full(len(labels), metrics["model"]["base_rate"])
-            metrics["base_rate"] = evaluate_ranking(labels, constant, weights)
-        return Evaluated(metrics, {"examples_evaluated": len(labels)})
+            predicted["base_rate"] = np.full(len(labels), np.average(labels, weights=weights))
+        evidence = {
+            name: _evidence(prepared, part, *user_values(labels, p, weights, by))
+            for name, p in predicted.items()
+            if baseline
+        }
+        metrics = {name: evaluate_ranking(labels, p, weights, by) for name, p in predicted.items()}
+        return Evaluated(metrics, {"examples_evaluated": len(labels)}, evidence)
     raise TypeError(f"no evaluation for a {type(model).__name__}")
+
+
+def _evidence(
+    prepared: Prepared, part: Part, users: np.ndarray, values: dict[str, np.ndarray], weights: dict[str, np.ndarray]
+) -> Evidence:
+    names = prepared.users["user"].to_numpy()[users].astype(np.str_)
+    return Evidence(prepared.info.digest, part, names, values, weights)
 
 
 def _held_out(prepared: Prepared, part: Part) -> HeldOut:
@@ -91,12 +109,12 @@ def _held_out(prepared: Prepared, part: Part) -> HeldOut:
 
 def scores(
     model: Ranker, prepared: Prepared, part: Part, served: Mapping[str, ServedRows] | None = None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """([n] labels, [n] logits, [n] weights) of all examples of a part, as float64."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """([n] labels, [n] logits, [n] weights) of all examples of a part, as float64, and [n] their users' index."""
     examples = Examples(prepared, part, batch_size=1, seed=None)
     columns: list[tuple[np.ndarray, ...]] = []
     for batch in examples.whole(SCORED):
         logits = model.score(batch, served).numpy()
-        columns.append((batch["label"].numpy(), logits, batch["weight"].numpy()))
-    labels, logits, weights = (np.concatenate(parts).astype(np.float64) for parts in zip(*columns, strict=True))
-    return labels, logits, weights
+        columns.append((batch["label"].numpy(), logits, batch["weight"].numpy(), batch["user_index"].numpy()))
+    labels, logits, weights, users = (np.concatenate(parts) for parts in zip(*columns, strict=True))
+    return labels.astype(np.float64), logits.astype(np.float64), weights.astype(np.float64), users

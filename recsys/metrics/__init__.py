@@ -16,6 +16,7 @@ from recsys.metrics.pointwise import calibration as calibration
 from recsys.metrics.pointwise import gauc as gauc
 from recsys.metrics.pointwise import logloss as logloss
 from recsys.metrics.pointwise import normalized_entropy as normalized_entropy
+from recsys.metrics.pointwise import pointwise_logloss as pointwise_logloss
 from recsys.metrics.ranking import graded_ndcg_at_k as graded_ndcg_at_k
 from recsys.metrics.ranking import hit_rate_at_k as hit_rate_at_k
 from recsys.metrics.ranking import hits as hits

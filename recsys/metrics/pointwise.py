@@ -51,8 +51,25 @@ def auc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) 
     return float(positive @ (below + negative / 2) / pairs)
 
 
+def pointwise_logloss(labels: ArrayLike, probabilities: ArrayLike) -> Vector:
+    """[B] -log p(label) of each example, in nats; probabilities are clipped to [TINIEST, 1 - TINIEST].
+
+    Args:
+        labels: [B] 0 or 1.
+        probabilities: [B] of label 1, in [0, 1].
+
+    Raises:
+        ValueError: a probability is outside [0, 1], or the arguments are unsound.
+    """
+    y, p, _ = _checked(labels, probabilities, None)
+    if np.any((p < 0) | (p > 1)):
+        raise ValueError(f"probabilities must lie in [0, 1], not {p.min():g} to {p.max():g}: are they logits?")
+    p = np.clip(p, TINIEST, 1 - TINIEST)
+    return -y * np.log(p) - (1 - y) * np.log1p(-p)
+
+
 def logloss(labels: ArrayLike, probabilities: ArrayLike, weights: ArrayLike | None = None) -> float:
-    """Weighted mean of -log p(label), in nats; probabilities are clipped to [TINIEST, 1 - TINIEST].
+    """Weighted mean of `pointwise_logloss`.
 
     Args:
         labels: [B] 0 or 1.
@@ -62,11 +79,8 @@ def logloss(labels: ArrayLike, probabilities: ArrayLike, weights: ArrayLike | No
     Raises:
         ValueError: a probability is outside [0, 1], or the arguments are unsound.
     """
-    y, p, w = _checked(labels, probabilities, weights)
-    if np.any((p < 0) | (p > 1)):
-        raise ValueError(f"probabilities must lie in [0, 1], not {p.min():g} to {p.max():g}: are they logits?")
-    p = np.clip(p, TINIEST, 1 - TINIEST)
-    return float(np.average(-y * np.log(p) - (1 - y) * np.log1p(-p), weights=w))
+    _, _, w = _checked(labels, probabilities, weights)
+    return float(np.average(pointwise_logloss(labels, probabilities), weights=w))
 
 
 def normalized_entropy(labels: ArrayLike, probabilities: ArrayLike, weights: ArrayLike | None = None) -> float:
