@@ -144,18 +144,21 @@ class Experiment:
         return position
 
     def evaluate(self) -> RunRecord:
-        """Evaluates the trained model on the test part beside its baselines, and writes `metrics.json`.
+        """Evaluates the trained model, as it would be served, on the test part beside its baselines, and writes
+        `metrics.json`.
 
         In a cluster, for the chief alone; so is `export`.
 
         Raises:
+            ExportError: a table cannot be stored as it is to be served.
             TrainingError: there is no trained model in the run directory.
         """
         from recsys.evaluation import Cost, Environment, RunRecord, evaluate_model, peak_memory_mib
 
         self._load_trained()
         with self._timed("evaluate"):
-            result = evaluate_model(self.model, self.prepared, "test", self.config.evaluation)
+            served = self.model.embeddings.serve()
+            result = evaluate_model(self.model, self.prepared, "test", self.config.evaluation, served=served)
         info = self.prepared.info
         record = RunRecord(
             name=self.config.name,

@@ -14,6 +14,7 @@ from recsys.embeddings.rows import Trained
 from recsys.embeddings.seeds import seed_for
 from recsys.embeddings.served import ServedRows
 from recsys.embeddings.tables import Table, Vocabularies
+from recsys.errors import ExportError
 from recsys.schema.config import Role
 
 Batch = Mapping[str, tf.Tensor]
@@ -102,8 +103,19 @@ class EmbeddingCollection(keras.layers.Layer):
         return 0 if entry.pooling == "none" else table.addressing.chunks(name) * table.store.dim
 
     def serve(self) -> dict[str, ServedRows]:
-        """Each table's rows as a bundle holds them, made from the present weights."""
-        return {name: table.store.serve() for name, table in self.tables.items()}
+        """Each table's rows as a bundle holds them, made from the present weights.
+
+        Raises:
+            ExportError: a table holds a number that its served precision cannot.
+        """
+        served = {}
+        for name, table in self.tables.items():
+            try:
+                served[name] = table.store.serve()
+            except ValueError as error:
+                place, cure = f"embeddings.tables.{name}", "set served_precision to float32"
+                raise ExportError(place, str(error), cure=cure) from error
+        return served
 
     def _ids(self, names: list[str], batch: Batch) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
         """Ids of the features that read tables, in the schema's order, cut to their greatest lengths; and ages."""

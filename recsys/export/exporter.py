@@ -58,7 +58,7 @@ def export_two_tower(
             promises, or does not fit the catalogue.
         DataError: a vector is not finite.
     """
-    served = serve_tables(model.embeddings)
+    served = model.embeddings.serve()
     vectors = model.item_vectors(prepared.item_features, served)
     try:
         index = build_index(vectors, config.index)
@@ -88,7 +88,7 @@ def export_ranker(model: Ranker, prepared: Prepared, bundles: Path, provenance: 
     Raises:
         ExportError: a table cannot be stored as it is to be served.
     """
-    served = serve_tables(model.embeddings)
+    served = model.embeddings.serve()
     with BundleWriter(bundles) as writer:
         RankerModule(model, _encoder(prepared, "user", "context", "item"), served).save(writer.path(RANKER))
         _finish(writer, prepared, table_facts(model.embeddings, served), provenance)
@@ -124,22 +124,6 @@ def _finish(
             data_time=int(time.max()) if time is not None else None,
         )
     )
-
-
-def serve_tables(embeddings: EmbeddingCollection) -> dict[str, ServedRows]:
-    """Each table's rows as the bundle will hold them.
-
-    Raises:
-        ExportError: a table holds a number that its served precision cannot.
-    """
-    served = {}
-    for name, table in embeddings.tables.items():
-        try:
-            served[name] = table.store.serve()
-        except ValueError as error:
-            place = f"embeddings.tables.{name}"
-            raise ExportError(place, str(error), cure="set served_precision to float32") from error
-    return served
 
 
 def table_facts(embeddings: EmbeddingCollection, served: Mapping[str, ServedRows]) -> tuple[TableFacts, ...]:

@@ -15,7 +15,10 @@ from recsys._compat import tf
 from recsys.bundle import Bundle
 from recsys.data.reader import Examples
 from recsys.embeddings.config import EmbeddingsConfig
+from recsys.embeddings.served import ServedFloats
 from recsys.errors import ExportError
+from recsys.evaluation import evaluate_model
+from recsys.evaluation.config import EvaluationConfig
 from recsys.export import Encoder, TowerModule
 from recsys.export.config import RetrievalConfig
 from recsys.models.build import make_model
@@ -173,3 +176,16 @@ def test_a_number_that_the_precision_cannot_hold_is_named(
     with pytest.raises(ExportError, match=rf"^embeddings\.tables\.{table}: .*{text}.*; set served_precision"):
         export(replace(exported, model=model), RetrievalConfig(), tmp_path / "bundle")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_is_evaluated_as_it_is_served(exported: Exported) -> None:
+    model, config = exported.model, EvaluationConfig(ks=(10,))
+    trained = evaluate_model(model, exported.prepared, "test", config, baseline=False).metrics
+    same = evaluate_model(model, exported.prepared, "test", config, baseline=False, served=model.embeddings.serve())
+    assert same.metrics == trained
+    zeros = {
+        name: ServedFloats(np.zeros((table.store.rows, table.store.dim), np.float32), tf.float32)
+        for name, table in model.embeddings.tables.items()
+    }
+    without = evaluate_model(model, exported.prepared, "test", config, baseline=False, served=zeros).metrics
+    assert without["model"] != trained["model"]
