@@ -79,11 +79,10 @@ class Run:
             _train_tables_densely(experiment)
         experiment.train()
         record = experiment.evaluate()
-        parts = experiment.prepared, "test", experiment.config.evaluation
+        model, prepared, config = experiment.model, experiment.prepared, experiment.config.evaluation
         for precision in PRECISIONS:
-            found = evaluate_model(
-                experiment.model, *parts, baseline=False, served=_served_at(experiment.model, precision)
-            )
+            served = _served_at(model, precision)
+            found = evaluate_model(model, prepared, "test", config, baseline=False, served=served)
             record.metrics[f"served_{precision}"] = found.metrics["model"]
         record.write(self.path)
         return record
@@ -95,7 +94,7 @@ def _train_tables_densely(experiment: Experiment) -> None:
     from recsys.training.optimizers import make_dense_optimizer
 
     model, training = experiment.model, experiment.config.training
-    model.embeddings.trained = list
+    model.embeddings.trained = list  # type: ignore[method-assign]
     model.compile(model.table_optimizers, make_dense_optimizer(training.dense_optimizer), training.batch_size)
     model.build_from(Examples(experiment.prepared, "train", training.batch_size, seed=0).sample())
 
@@ -120,6 +119,11 @@ def study(runs: Path, variants: list[str]) -> None:
             record = run.train(runs)
             found = {who: round(metrics["auc"], 4) for who, metrics in record.metrics.items()}
             print(f"{run.name:20}", found, flush=True)
+
+
+def pages() -> dict[Path, str]:
+    """What stands between the marks of each page."""
+    return {METHODS / "quantized.md": precision_table(), METHODS / "lazy_optimizers.md": lazy_table()}
 
 
 def precision_table() -> str:
@@ -171,7 +175,7 @@ def _difference(values: dict[int, float], base: dict[int, float]) -> str:
     found = [values[seed] - base[seed] for seed in values.keys() & base.keys()]
     if not found or not any(found):
         return ""
-    return f"{statistics.fmean(found):+.5f} ({min(found):+.5f} to {max(found):+.5f})"
+    return f"{statistics.fmean(found):+.6f} ({min(found):+.6f} to {max(found):+.6f})"
 
 
 def _values(variant: str, who: str, metric: str) -> dict[int, float]:
@@ -190,8 +194,8 @@ def main() -> None:
     parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
     options = parser.parse_args()
     if options.write:
-        write_marked(METHODS / "quantized.md", precision_table(), MARKS)
-        write_marked(METHODS / "lazy_optimizers.md", lazy_table(), MARKS)
+        for page, text in pages().items():
+            write_marked(page, text, MARKS)
     else:
         study(options.runs, options.variants)
 
