@@ -1,9 +1,9 @@
 """The contenders in TensorFlow: recsys' own Ranker, and what a user of Keras would write.
 
-    python benchmarks/peers/in_tensorflow.py recsys lazy_adam|rowwise_adagrad|adagrad
-    python benchmarks/peers/in_tensorflow.py keras adam|adagrad
+    python -m peers.in_tensorflow recsys lazy_adam|rowwise_adagrad|adagrad
+    python -m peers.in_tensorflow keras adam|adagrad
 
-Started by `step_time.py`.
+Started by `step_time.py`, in its folder.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from typing import Any
 
-from contender import BATCH, CORES, DIM, FIELDS, HIDDEN, Batches, Steps, serve
+from peers.contender import BATCH, CORES, DIM, FIELDS, HIDDEN, Batches, Steps, serve
 from pydantic import TypeAdapter
 
 from recsys._compat import keras, tf

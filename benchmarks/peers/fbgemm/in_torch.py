@@ -1,24 +1,22 @@
 """FBGEMM's table-batched embedding with row-wise Adagrad fused into the backward pass, on CPU: what TorchRec runs on.
 
-Started by `step_time.py`, in the environment of `requirements.txt`. It gets what helps it: ids and offsets in its own
-layout before the clock starts, and torch's fused Adam for the dense layers.
+    python -m peers.fbgemm.in_torch
+
+Started by `step_time.py`, in its folder and in the environment of `requirements.txt`. It gets what helps it: ids and
+offsets in its own layout before the clock starts, and torch's fused Adam for the dense layers.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from importlib.metadata import version
 from itertools import cycle, islice, pairwise
-from pathlib import Path
 
 import torch
 from fbgemm_gpu.split_embedding_configs import EmbOptimType
 from fbgemm_gpu.split_table_batched_embeddings_ops_common import ComputeDevice, EmbeddingLocation
 from fbgemm_gpu.split_table_batched_embeddings_ops_training import SplitTableBatchedEmbeddingBagsCodegen
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from contender import BATCH, CORES, DIM, FIELDS, HIDDEN, Batches, Steps, serve
+from peers.contender import BATCH, CORES, DIM, FIELDS, HIDDEN, Batches, Steps, serve
 
 
 def table_batched(rows: int) -> Callable[[Batches], Steps]:
