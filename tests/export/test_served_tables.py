@@ -16,6 +16,7 @@ from recsys.bundle import Bundle
 from recsys.data.reader import Examples
 from recsys.embeddings.config import EmbeddingsConfig
 from recsys.embeddings.served import ServedFloats
+from recsys.embeddings.tables import Vocabularies
 from recsys.errors import ExportError
 from recsys.evaluation import evaluate_model
 from recsys.evaluation.config import EvaluationConfig
@@ -42,14 +43,15 @@ STORED = {
 """Type and width of what a bundle holds of a table."""
 
 
-def small(exported: Exported, changes: dict[str, dict[str, str]]) -> TwoTower:
+def small(exported: Exported, changes: dict[str, dict[str, Any]]) -> TwoTower:
     """The trained model with other tables: its own weights where they fit, initial rows elsewhere."""
     plain = EMBEDDINGS.model_dump(exclude_unset=True)
     for table, change in changes.items():
         plain["tables"][table] |= change
     embeddings = EmbeddingsConfig.model_validate(plain)
     prepared = exported.prepared
-    model = make_model(MODEL, embeddings, prepared.info.features, prepared.train_count, seed=1)
+    vocabularies = Vocabularies(prepared.frequencies, prepared.vocabulary)
+    model = make_model(MODEL, embeddings, prepared.info.features, prepared.train_count, 1, vocabularies)
     assert isinstance(model, TwoTower)
     model.example_losses(Examples(prepared, "train", 8, seed=1).sample(), training=False)
     trained = {weight.name: weight for weight in exported.model.weights}
@@ -96,6 +98,21 @@ def test_rows_rounded_for_the_bundle_are_near_the_trained_ones_and_not_the_same(
     distance = relative(model.query_vectors(encoded, model.embeddings.serve()), model.query_vectors(encoded))
     assert 1e-4 < distance < 0.03
     np.testing.assert_array_equal(model.query_vectors(encoded), exported.model.query_vectors(encoded))
+
+
+def test_codes_and_rows_of_mixed_widths_are_served_too(exported: Exported, requests: Raw, tmp_path: Path) -> None:
+    coded = {"method": "mgqe", "parts": 4, "codes": 16, "tail_codes": 8}
+    model = small(exported, {"ids": coded, "few": {"method": "mixed_dim", "alpha": 1.0}})
+    folder = export(replace(exported, model=model), RetrievalConfig(retriever_k=7), tmp_path / "bundle")
+    expected = model.query_vectors(encode(exported.prepared, requests), model.embeddings.serve())
+    np.testing.assert_array_equal(in_a_fresh_process(folder, requests, tmp_path)["embedding_1000"], expected)
+    assert relative(model.query_vectors(encode(exported.prepared, requests)), expected) < 1e-5
+    ids, few, _ = Bundle.load(folder).manifest.tables
+    stores = model.embeddings.tables
+    assert (ids.method, ids.rows, ids.dim) == ("mgqe", stores["ids"].store.rows, 8)
+    assert ids.bytes == 4 * ids.rows + 16 * 8 * 4
+    assert set(ids.precision.split(", ")) == {"uint8", "float32"}
+    assert (few.method, few.rows, few.dim, few.precision) == ("mixed_dim", stores["few"].store.rows, 4, "float32")
 
 
 def test_the_index_holds_what_the_exported_item_tower_gives(low: Exported) -> None:
