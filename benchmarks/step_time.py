@@ -9,7 +9,7 @@ table-batched embedding, which gets an environment of its own in the cache folde
 
 In a contest all cases take turns, round after round; medians count. While others load the machine nothing is judged:
 it says so, and ends with status 2 (at once, unless --force has it measure all the same). Status 1: a target is missed.
-A run of all contests and sizes writes the record; the full one needs 10 GiB of memory.
+A run of all contests and sizes writes the record; the full one needs 12 GiB of memory.
 """
 
 from __future__ import annotations
