@@ -89,6 +89,11 @@ def parquet(**columns: object) -> Break:
     return act
 
 
+def given(values: object, vectors: object) -> Break:
+    """Vectors of the colours."""
+    return lambda folder: pq.write_table(pa.table({"value": values, "vector": vectors}), folder / "v.parquet")
+
+
 def truncated(name: str, keep: int = 40) -> Break:
     return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:keep])
 
@@ -148,6 +153,8 @@ def later(id: str, command: str, *lines: tuple[str, ...], broken: Break = nothin
 NO_TIME = edit("  timestamp: time\n", "")
 NO_HISTORY = all_of(edit("    seen: {kind: sequence, of: item_id}\n", ""), edit("    seen: {table: item}\n", ""))
 BUNDLE = "runs/small/bundle/1"
+COLOURS = ["c0", "c1", "c2"]
+WITH_GIVEN = "--set 'embeddings.tables.colour={method: vector, path: v.parquet, dim: 2}'"
 RECOMMEND = "recommend runs/small --user 7"
 
 MISTAKES = [
@@ -194,6 +201,61 @@ MISTAKES = [
           ("c.yaml:24: embeddings.features.colour.table: ", "no table 'color'", "the tables are item, user, colour")),
     check("table that nothing reads", edit("colour: {table: colour}", "colour: {table: item}"),
           ("c.yaml:19: embeddings.tables.colour: ", "no feature reads this table", "remove it")),
+    check("width of zero", edit("dim: 4", "dim: 0"),
+          ("c.yaml:19: embeddings.tables.colour.dim: ", "0", "greater than 0")),
+    check("feature that names no table", edit("colour: {table: colour}", "colour: {pooling: sum}"),
+          ("c.yaml:19: embeddings.tables.colour: ", "no feature reads this table"),
+          ("c.yaml:24: embeddings.features.colour.table: ", "names no table; the tables are item, user, colour")),
+    check("table for a number",
+          edit("    colour: {table: colour}", "    colour: {table: colour}\n    price: {table: item}"),
+          ("c.yaml:25: embeddings.features.price: ", "reads no table; remove the entry")),
+    check("chunks of a table with a row for an id", edit("{table: colour}", "{table: colour, chunks: 2}"),
+          ("c.yaml:24: embeddings.features.colour.chunks: ", "'colour' is full", "one row for an id; set it to 1")),
+    check("no chunks at all", edit("{table: colour}", "{table: colour, chunks: 0}"),
+          ("c.yaml:24: embeddings.features.colour.chunks: ", "0", "greater than 0")),
+    check("longer than the schema's history", edit("seen: {table: item}", "seen: {table: item, max_length: 51}"),
+          ("c.yaml:22: embeddings.features.seen.max_length: ", "51 is more than the schema's 50; lower it")),
+    check("length of one value", edit("{table: colour}", "{table: colour, max_length: 3}"),
+          ("c.yaml:24: embeddings.features.colour.max_length: ", "has one value; remove it")),
+    check("sequence of one value", edit("{table: colour}", "{table: colour, pooling: none}"),
+          ("c.yaml:24: embeddings.features.colour.pooling: ", "has one value; remove it")),
+    check("sequence that nothing reads", edit("seen: {table: item}", "seen: {table: item, pooling: none}"),
+          ("c.yaml:22: embeddings.features.seen.pooling: ", "two_tower has no layer that reads a sequence",
+           "choose mean, sum or sqrtn")),
+    check("unknown pooling", edit("{table: colour}", "{table: colour, pooling: max}"),
+          ("c.yaml:24: embeddings.features.colour.pooling: ", '"max"', "expected 'none', 'mean', 'sum' or 'sqrtn'")),
+    check("projected ids", edit("{table: colour}", "{table: colour, projection: 8}"),
+          ("c.yaml:24: embeddings.features.colour.projection: ", "only vector features are projected", "remove it")),
+    check("more features than rows", all_of(edit("user_id: {table: user}", "user_id: {table: colour}"),
+                                            edit("    user: {dim: 8}\n", ""),
+                                            edit("colour: {dim: 4}", "colour: {method: hashed, rows: 1, dim: 4}")),
+          ("c.yaml:18: embeddings.tables.colour.rows: ", "1 rows cannot be shared out among 2 features; raise it")),
+    check("full table without a vocabulary",
+          edit("colour: {kind: categorical", "colour: {encoding: {kind: hash}, kind: categorical"),
+          ("c.yaml:24: embeddings.features.colour.table: ", "'colour' has no vocabulary", "`method: multiplexed`")),
+    check("unknown method", edit("colour: {dim: 4}", "colour: {method: multiplex, rows: 9, dim: 4}"),
+          ("c.yaml:19: embeddings.tables.colour.method: ", "'multiplex'", "did you mean `multiplexed`?")),
+    check("multiplexed table without rows", edit("colour: {dim: 4}", "colour: {method: multiplexed, dim: 4}"),
+          ("c.yaml:19: embeddings.tables.colour.rows: ", "missing", "add `rows: ...`")),
+    check("unknown precision", edit("colour: {dim: 4}", "colour: {dim: 4, precision: int4}"),
+          ("c.yaml:19: embeddings.tables.colour.precision: ", '"int4"', "'int8'")),
+    check("int8 on parameter servers", edit("colour: {dim: 4}", "colour: {dim: 4, precision: int8}"),
+          ("c.yaml:19: embeddings.tables.colour.precision: ", "int8 rows cannot be cut over parameter servers",
+           "train in float32"), more="--set training.strategy=parameter_server"),
+    check("parts that do not divide the width", edit("colour: {dim: 4}", "colour: {method: mgqe, dim: 6}"),
+          ("c.yaml:19: embeddings.tables.colour.parts: ", "4 does not divide dim 6")),
+    check("codes of the tail beyond all codes", edit("colour: {dim: 4}", "colour: {method: mgqe, dim: 4, codes: 16}"),
+          ("c.yaml:19: embeddings.tables.colour.tail_codes: ", "64 is more than codes, 16; lower it")),
+    check("served precision of codes",
+          edit("colour: {dim: 4}", "colour: {method: mgqe, dim: 4, served_precision: int8}"),
+          ("c.yaml:19: embeddings.tables.colour.served_precision: ", "decides by itself", "remove it")),
+    check("given vectors for two vocabularies",
+          edit("colour: {table: colour}", "colour: {table: item}"),
+          ("c.yaml:19: embeddings.tables.colour: ", "no feature reads this table"),
+          ("--set embeddings.tables.item: ", "given vectors belong to one vocabulary", "colour, item_id", "two tables"),
+          more="--set 'embeddings.tables.item={method: vector, path: v.parquet, dim: 8}'"),
+    check("table optimizer that is none", edit("colour: {dim: 4}", "colour: {dim: 4, optimizer: {kind: adam}}"),
+          ("c.yaml:19: embeddings.tables.colour.optimizer.kind: ", "'adam'", "lazy_adam")),
     check("history of a user feature", edit("of: item_id", "of: user_id"),
           ("c.yaml:14: schema.features.seen: ", "'user_id'", "no categorical item feature; name one")),
     check("history without time", NO_TIME,
@@ -272,6 +334,25 @@ MISTAKES = [
     later("diverging", "train c.yaml --set embeddings.optimizer.kind=lazy_adam "
           "--set embeddings.optimizer.learning_rate=1e38 --set training.epochs=5",
           ("training step ", "the loss is nan", "lower the learning rates")),
+    later("no given vectors", f"train c.yaml {WITH_GIVEN}",
+          ("v.parquet: no such file", "expected a Parquet file with the columns `value` and `vector`")),
+    later("NaN in a given vector", f"train c.yaml {WITH_GIVEN}",
+          ("v.parquet: ", "not finite in the vector of 'c1'", "leave the row out"),
+          broken=given(COLOURS, [[1.0, 2.0], [float("nan"), 0.0], [3.0, 4.0]])),
+    later("given vector of another width", f"train c.yaml {WITH_GIVEN}",
+          ("v.parquet: ", "a vector of 3 numbers", "expected 2, the table's dim"),
+          broken=given(COLOURS, [[1.0, 2.0], [1.0, 2.0, 3.0], [3.0, 4.0]])),
+    later("given vector twice", f"train c.yaml {WITH_GIVEN}",
+          ("v.parquet: ", "'c1' twice", "remove the other rows"),
+          broken=given(["c1", "c0", "c1"], [[1.0, 2.0]] * 3)),
+    later("given vectors of other values", f"train c.yaml {WITH_GIVEN}",
+          ("v.parquet: ", "none of the 3 values of 'colour'", "expected vectors by the feature's values"),
+          broken=given(["red", "green", "blue"], [[1.0, 2.0]] * 3)),
+    later("given numbers that are no vectors", f"train c.yaml {WITH_GIVEN}",
+          ("v.parquet: ", "vectors of type double", "expected"), broken=given(COLOURS, [1.0, 2.0, 3.0])),
+    later("given vector of nobody", f"train c.yaml {WITH_GIVEN}",
+          ("v.parquet: ", "1 rows without a value", "remove these rows"),
+          broken=given(["c0", None, "c2"], [[1.0, 2.0]] * 3)),
     trained("promise that is not kept", "export runs/small --set 'retrieval.index={kind: scann, leaves: 40, "
             "leaves_to_search: 1, reorder: 10, recall_at: 10, min_recall: 1.0}'",
             ("retrieval.index.min_recall: ", "recall@10 is 0.", "the promised 1.0", "raise leaves_to_search")),

@@ -17,10 +17,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from recsys._compat import tf
+from recsys._compat import keras, tf
 from recsys.data.dataset import CategoricalInfo, FeatureInfo
 from recsys.embeddings.collection import EmbeddingCollection
 from recsys.embeddings.config import EmbeddingsConfig
+from recsys.embeddings.optimizers import LazyAdam
 from tests.embeddings import golden
 
 GOLDEN = {
@@ -243,3 +244,72 @@ def save_logits(made: EmbeddingCollection, theta: tf.Variable, path: Path) -> No
     module.serve = graph.get_concrete_function(specs)
     module.read = list(module.serve.variables)
     tf.saved_model.save(module, str(path), signatures={"serving_default": module.serve})
+
+
+# (e) What lets features share rows.
+
+
+@pytest.fixture(scope="module")
+def clicks() -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """20,000 examples of four features, frequent ids first; each id has an effect of its own on the odds."""
+    rng = np.random.default_rng(0)
+    sizes = (1000, 500, 200, 50)
+    ids = np.stack([2 + (size * rng.random(20_000) ** 2).astype(np.int32) for size in sizes], 1)
+    odds = sum(rng.normal(size=size + 2)[ids[:, f]] for f, size in enumerate(sizes))
+    return ids, (rng.random(20_000) < 1 / (1 + np.exp(-odds))).astype(np.float32)
+
+
+def angle_after_training(
+    clicks: tuple[NDArray[np.int32], NDArray[np.float32]], table: dict[str, object], epochs: int = 4
+) -> float:
+    """Mean angle in degrees between the features' weights in the theory's model Σ_t <E[h_t(x_t)], θ_t> + b; 0 at the
+    start.
+    """
+    ids, label = (tf.constant(part) for part in clicks)
+    names = [f"f{t}" for t in range(4)]
+    infos = {name: CategoricalInfo(role="item", rows=1002, oov_rows=1) for name in names}
+    infos |= {"f1": infos["f1"].model_copy(update={"rows": 502}), "f2": infos["f2"].model_copy(update={"rows": 202})}
+    infos |= {"f3": infos["f3"].model_copy(update={"rows": 52})}
+    config = {"tables": {"t": {"dim": 8, **table}}, "features": {name: {"table": "t"} for name in names}}
+    made = EmbeddingCollection(EmbeddingsConfig.model_validate(config), infos, seed=0)
+    made({name: tf.constant([0]) for name in names})
+    theta, bias = tf.Variable(tf.fill([4, 8], 8**-0.5)), tf.Variable(0.0)
+    (trained,) = made.trained()
+    sparse = LazyAdam(0.01)
+    dense = keras.optimizers.Adam(0.01, epsilon=1e-8, adaptive_epsilon=True, jit_compile=False)
+    sparse.build([trained.variable])
+    dense.build([theta, bias])
+
+    @tf.function
+    def train(order: tf.Tensor) -> None:
+        for rows in order:
+            x = tf.ensure_shape(tf.gather(ids, rows), [500, 4])
+            with tf.GradientTape() as tape:
+                fields = made({name: x[:, t] for t, name in enumerate(names)}).fields()
+                logit = tf.einsum("btd,td->b", fields, theta) + bias
+                losses = tf.nn.sigmoid_cross_entropy_with_logits(tf.gather(label, rows), logit)
+                loss = tf.reduce_mean(losses)
+            to_table, *others = tape.gradient(loss, [trained.source, theta, bias])
+            sparse.apply_gradients([(to_table, trained.variable)])
+            dense.apply_gradients(zip(others, [theta, bias], strict=True))
+
+    rng = np.random.default_rng(1)
+    for _ in range(epochs):
+        train(tf.constant(rng.permutation(20_000).reshape(40, 500)))
+    directions = tf.math.l2_normalize(theta, 1).numpy()
+    cosines = (directions @ directions.T)[np.triu_indices(4, 1)]
+    return float(np.degrees(np.arccos(np.clip(cosines, -1, 1))).mean())
+
+
+def test_features_turn_away_from_each_other_the_more_the_more_they_collide(
+    clicks: tuple[NDArray[np.int32], NDArray[np.float32]],
+) -> None:
+    """All weights start in one direction. Gradients that meet in a row come along them: features that share it learn to
+    read other directions of it. In parts of their own, of as many rows, they need not.
+    """
+    crowded = angle_after_training(clicks, {"method": "multiplexed", "rows": 40})
+    roomy = angle_after_training(clicks, {"method": "multiplexed", "rows": 800})
+    apart = angle_after_training(clicks, {"method": "hashed", "rows": 40})
+    assert crowded > 60
+    assert crowded > roomy + 10
+    assert crowded > apart + 10
