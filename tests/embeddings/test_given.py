@@ -209,14 +209,15 @@ def test_what_does_not_fit_is_said() -> None:
 
 
 def test_the_identity_of_the_data_covers_the_vectors_contents(tmp_path: Path) -> None:
-    def digest(path: Path, tables: int = 1) -> str:
+    def digest(path: Path, tables: int = 1, prepared: str = "prepared") -> str:
         raw = {f"t{n}": {"method": "vector", "path": str(path), "dim": 2} for n in range(tables)}
-        return digest_with_given(EmbeddingsConfig.model_validate({"tables": raw, "features": {}}), "prepared")
+        return digest_with_given(EmbeddingsConfig.model_validate({"tables": raw, "features": {}}), prepared)
 
     write(tmp_path / "a.parquet")
     (tmp_path / "b.parquet").write_bytes((tmp_path / "a.parquet").read_bytes())
     assert digest(tmp_path / "a.parquet", tables=0) == "prepared"
     assert digest(tmp_path / "a.parquet") == digest(tmp_path / "b.parquet") != "prepared"
+    assert digest(tmp_path / "a.parquet") != digest(tmp_path / "a.parquet", prepared="other")
     write(tmp_path / "b.parquet", vector=[[5.0, 6.5], *VECTORS[1:]])
     assert digest(tmp_path / "a.parquet") != digest(tmp_path / "b.parquet")
     with pytest.raises(DataError, match="no such file"):
