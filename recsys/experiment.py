@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from recsys.data.prepared import Prepared
     from recsys.data.reader import Examples
     from recsys.evaluation import RunRecord
+    from recsys.evaluation.inspection import Inspection
     from recsys.models.base import EmbeddingModel
     from recsys.training.checkpoints import Checkpoints, Position
     from recsys.training.warm_start import WarmStart
@@ -115,6 +116,7 @@ class Experiment:
     def prepare(self) -> Prepared:
         """The prepared data set, from the cache or made now; `prepared` in the run directory points to it."""
         self._directory.check(self.config.training_digest)
+        self._earlier()  # what is wrong with it shows before the data are prepared
         with self._timed("prepare"):
             prepared = self.prepared
             if self.is_chief:
@@ -133,7 +135,6 @@ class Experiment:
         from recsys.training import fit
 
         self.join_cluster()
-        self._earlier()  # what is wrong with it shows before the data are prepared
         self.prepare()
         with self._timed("train"):
             _ = self.warm_started
@@ -199,6 +200,22 @@ class Experiment:
         self._claim()
         return folder
 
+    def inspect(self) -> Inspection:
+        """Measures the trained model's tables.
+
+        Raises:
+            TrainingError: there is no trained model in the run directory.
+        """
+        from recsys.evaluation.inspection import inspect_model
+
+        self._load_trained()
+        initial = None
+        if self.config.training.warm_start is None:  # what it started with may be gone
+            untrained = self._new_model()
+            untrained.example_losses(self._examples.sample(), training=False)
+            initial = untrained.embeddings
+        return inspect_model(self.model, self.prepared, self._checkpoints.table_bytes(), initial)
+
     def run(self) -> Path | None:
         """Prepares, trains, evaluates and exports; returns the bundle's folder.
 
@@ -231,20 +248,11 @@ class Experiment:
     def model(self) -> EmbeddingModel:
         """The model, compiled and built, with initial weights until `train`, `evaluate` or `export` loads others."""
         from recsys.embeddings.optimizers import TableOptimizers
-        from recsys.embeddings.tables import Vocabularies
-        from recsys.models.build import make_model
         from recsys.training.optimizers import make_dense_optimizer
 
-        config, prepared = self.config, self.prepared
+        config = self.config
         with self._strategy.scope():
-            model = make_model(
-                config.model,
-                config.embeddings.at(self.base_dir),
-                prepared.info.features,
-                prepared.train_count,
-                config.seed,
-                Vocabularies(prepared.frequencies, prepared.vocabulary),
-            )
+            model = self._new_model()
             model.compile(
                 TableOptimizers.of(config.embeddings),
                 make_dense_optimizer(config.training.dense_optimizer),
@@ -253,6 +261,21 @@ class Experiment:
             )
             model.build_from(self._examples.sample())
         return model
+
+    def _new_model(self) -> EmbeddingModel:
+        """With initial weights, as soon as it is built."""
+        from recsys.embeddings.tables import Vocabularies
+        from recsys.models.build import make_model
+
+        prepared = self.prepared
+        return make_model(
+            self.config.model,
+            self.config.embeddings.at(self.base_dir),
+            prepared.info.features,
+            prepared.train_count,
+            self.config.seed,
+            Vocabularies(prepared.frequencies, prepared.vocabulary),
+        )
 
     @cached_property
     def warm_started(self) -> WarmStart | None:

@@ -19,12 +19,13 @@ if TYPE_CHECKING:
 
 PICTURE = "inspect/norm-by-frequency.png"
 """In the run directory."""
-LEGEND = (
-    "MB: 1,000,000 bytes on disk, all that a table needs; slots: what its optimizer keeps for it, on disk too.",
-    "untrained: share of the ids (of hashed and multiplexed tables: of the rows) that are as before training.",
-    "rank: effective rank (RankMe) of all rows, at most dim. ids/row: (feature, id) pairs on a row that is read.",
-    "colliding: share of a feature's ids that share all their rows with another id of it.",
-)
+LEGEND = {
+    "MB": "MB: 1,000,000 bytes on disk, of all that a table needs",
+    "slots MB": "slots: what its optimizer keeps for it, on disk as well",
+    "untrained": "untrained: share of the ids (of hashed or multiplexed tables: the rows) that are as before training",
+    "rank": "rank: effective rank (RankMe) of all rows, at most dim",
+    "ids/row": "ids/row: (feature, id) pairs that read a row, mean over the rows that are read",
+}
 
 
 def inspect(
@@ -43,8 +44,9 @@ def inspect(
         found = "is a file" if path.exists() else "no such folder"
         raise ConfigError(str(path), found, "a run directory (runs/NAME) or a bundle (runs/NAME/bundle/N)")
     if RunDirectory(path).origin() is None:
-        raise NotImplementedError
-    _inspect_run(path, out)
+        _inspect_bundle(path, out)
+    else:
+        _inspect_run(path, out)
 
 
 def _inspect_run(path: Path, out: Output) -> None:
@@ -61,19 +63,39 @@ def _inspect_run(path: Path, out: Output) -> None:
     out.result({"path": path, "tables": inspection.tables, "picture": picture})
 
 
+def _inspect_bundle(path: Path, out: Output) -> None:
+    from recsys.bundle import Bundle
+    from recsys.evaluation.inspection import inspect_bundle
+
+    bundle = Bundle.load(path)
+    tables = inspect_bundle(bundle)
+    copies = ", ".join(f"{table.copies} of {table.name}" for table in tables)
+    _show(f"Embedding tables of {bundle.folder}, sizes of all copies in its SavedModels ({copies})", tables, out)
+    out.result({"path": bundle.folder, "tables": tables, "picture": None})
+
+
 def _show(title: str, tables: Sequence[TableHealth], out: Output) -> None:
-    columns = ("table", "method", "rows", "dim", "parameters", "MB", "slots MB", "untrained", "rank", "ids/row")
-    lines = [
-        (t.name, _method(t), t.rows, t.dim, t.parameters, _mb(t.bytes), _mb(t.optimizer_bytes), t.untrained,
-         t.effective_rank, t.ids_per_row)
-        for t in tables
-    ]  # fmt: skip
-    out.table(title, columns, lines)
+    columns: dict[str, list[object]] = {
+        "table": [table.name for table in tables],
+        "method": [_method(table) for table in tables],
+        "rows": [table.rows for table in tables],
+        "dim": [table.dim for table in tables],
+        "parameters": [table.parameters for table in tables],
+        "MB": [_mb(table.bytes) for table in tables],
+        "slots MB": [_mb(table.optimizer_bytes) for table in tables],
+        "untrained": [table.untrained for table in tables],
+        "rank": [table.effective_rank for table in tables],
+        "ids/row": [table.ids_per_row for table in tables],
+    }
+    told = {name: cells for name, cells in columns.items() if any(cell is not None for cell in cells)}
+    out.table(title, list(told), zip(*told.values(), strict=True))
     collisions = [(v.feature, t.name, v.ids, v.colliding) for t in tables for v in t.vocabularies]
     if collisions:
-        out.table("Collisions within features", ("feature", "table", "ids", "colliding"), collisions)
-    for line in LEGEND:
-        out.text(line)
+        found = "Share of a feature's ids that share all their rows with another id of it"
+        out.table(found, ("feature", "table", "ids", "colliding"), collisions)
+    for name in told:
+        if name in LEGEND:
+            out.text(LEGEND[name])
 
 
 def _mb(size: int | None) -> float | None:

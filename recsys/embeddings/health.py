@@ -6,8 +6,10 @@ case of its own here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -65,6 +67,8 @@ class TableHealth:
     """Stored numbers that training sets, or has been given: rows, scales, projections, codebooks."""
     bytes: int
     """What all of that takes on disk."""
+    copies: int
+    """How many copies of the table that is; each SavedModel of a bundle has one of all that it reads."""
     optimizer_bytes: int | None
     """What its optimizer keeps for it; no bundle holds that."""
     untrained: float | None
@@ -134,8 +138,9 @@ def table_health(
         rows=store.rows,
         dim=store.dim,
         precision=", ".join(dict.fromkeys(weight.dtype.name for weight in weights)),
-        parameters=sum(_numbers(weight) for weight in weights),
+        parameters=sum(numbers(weight) for weight in weights),
         bytes=disk_bytes,
+        copies=1,
         optimizer_bytes=sum(slot.shape.num_elements() * slot.dtype.size for slot in slots),
         untrained=untrained,
         effective_rank=effective_rank(lambda rows: _lookup(store, rows), store.rows),
@@ -160,6 +165,30 @@ def norms(embeddings: EmbeddingCollection, feature: str, ids: NDArray[np.int64])
     return np.concatenate(found) if found else np.empty(0, np.float32)
 
 
+def stored_bytes(checkpoint: Path, prefix: str, tables: Iterable[str]) -> dict[str, int]:
+    """What each table's variables take in a TensorFlow checkpoint, which compresses nothing; 0 for one that it lacks.
+
+    Args:
+        checkpoint: a checkpoint, or a folder of them.
+        prefix: of the tables' keys there.
+        tables: their names.
+    """
+    reader = tf.train.load_checkpoint(str(checkpoint))
+    types = reader.get_variable_to_dtype_map()
+    sizes = {key: math.prod(shape) * types[key].size for key, shape in reader.get_variable_to_shape_map().items()}
+    found = {}
+    for table in tables:
+        name = table.replace(".", "..").replace("/", ".S")  # as TensorFlow escapes names in keys
+        found[table] = sum(size for key, size in sizes.items() if key.startswith(f"{prefix}/{name}/"))
+    return found
+
+
+def numbers(weight: tf.Variable, scale_bytes: int = SCALE_BYTES) -> int:
+    """How many numbers a variable holds; of int8 rows, the codes and the scale in their last bytes."""
+    packed = weight.shape[0] * (scale_bytes - 1) if weight.dtype == tf.int8 else 0
+    return int(weight.shape.num_elements()) - packed
+
+
 def _readers(table: str, embeddings: EmbeddingCollection) -> dict[str, str]:
     """Of each feature whose ids a table holds, one that reads it: the one with the most chunks."""
     entries = embeddings.config.features
@@ -174,12 +203,6 @@ def _rows_of(table: Table, reader: str, ids: NDArray[np.int64]) -> NDArray[np.in
 
 def _lookup(store: Store, rows: NDArray[np.int64]) -> NDArray[np.float32]:
     return store.lookup(tf.constant(rows)).numpy()
-
-
-def _numbers(weight: tf.Variable) -> int:
-    """Of int8 rows, the codes and the scale that is packed into the last bytes."""
-    packed = weight.shape[0] * (SCALE_BYTES - 1) if weight.dtype == tf.int8 else 0
-    return int(weight.shape.num_elements()) - packed
 
 
 def _colliding(rows: NDArray[np.int64]) -> float:

@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys._compat import tf
+from recsys.bundle import Bundle, TableFacts
+from recsys.bundle.manifest import ITEM_TOWER, QUERY_TOWER, RANKER, RETRIEVER
 from recsys.data.dataset import MISSING, CategoricalInfo, FeatureInfo, FingerprintInfo, NumericInfo
 from recsys.data.prepared import Prepared
 from recsys.embeddings.addressing import vocabulary_of, vocabulary_rows
 from recsys.embeddings.collection import EmbeddingCollection
-from recsys.embeddings.health import Ids, TableHealth, norms, table_health
+from recsys.embeddings.health import (
+    Ids,
+    TableHealth,
+    effective_rank,
+    norms,
+    numbers,
+    stored_bytes,
+    table_health,
+)
+from recsys.embeddings.packing import SERVED_SCALE_BYTES
+from recsys.errors import BundleError
 from recsys.models.base import EmbeddingModel
+
+GRAPHS = (QUERY_TOWER, ITEM_TOWER, RANKER, RETRIEVER)
+"""Of a bundle; the retriever last, which needs ScaNN to be loaded, and has no table that the query tower has not."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +80,47 @@ def inspect_model(
             lengths = norms(embeddings, feature, known.values)
             measured.append(Norms(feature, entry.table, known.counts, lengths))
     return Inspection(tuple(tables), tuple(measured))
+
+
+def inspect_bundle(bundle: Bundle) -> tuple[TableHealth, ...]:
+    """Measures a bundle's tables, as they are served; it knows neither frequencies nor optimizers.
+
+    Raises:
+        BundleError: it does not tell of its tables.
+    """
+    facts = bundle.manifest.tables
+    names = [table.name for table in facts]
+    folders = [folder for name in GRAPHS if (folder := bundle.folder / name).exists()]
+    sizes = [stored_bytes(folder / "variables" / "variables", "tables", names) for folder in folders]
+    untold = not facts or any(not any(size[name] for size in sizes) for name in names)
+    if untold:
+        found = "does not tell of its tables"
+        raise BundleError(str(bundle.folder), found, "a bundle of the installed recsys", "export the run again")
+    holders = {name: next(f for f, size in zip(folders, sizes, strict=True) if size[name]) for name in names}
+    graphs = {folder: tf.saved_model.load(str(folder)) for folder in dict.fromkeys(holders.values())}
+    return tuple(
+        _served_table(table, graphs[holders[table.name]], [size[table.name] for size in sizes]) for table in facts
+    )
+
+
+def _served_table(facts: TableFacts, graph: Any, sizes: Sequence[int]) -> TableHealth:
+    lookup = graph.lookups[facts.name]
+    return TableHealth(
+        name=facts.name,
+        method=facts.method,
+        features=facts.features,
+        rows=facts.rows,
+        dim=facts.dim,
+        precision=facts.precision,
+        parameters=sum(numbers(variable, SERVED_SCALE_BYTES) for variable in graph.tables[facts.name]),
+        bytes=sum(sizes),
+        copies=sum(size > 0 for size in sizes),
+        optimizer_bytes=None,
+        untrained=None,
+        effective_rank=effective_rank(lambda rows: lookup(tf.constant(rows)).numpy(), facts.rows),
+        ids_per_row=None,
+        vocabularies=(),
+    )
 
 
 def _ids(embeddings: EmbeddingCollection, prepared: Prepared) -> dict[str, Ids]:

@@ -46,4 +46,4 @@ class RetrieverModule(tf.Module):
 
     def save(self, path: Path) -> None:
         """Writes the SavedModel."""
-        save_served(self.serve, self.tower.encoder, path)
+        save_served(self.serve, self.tower.encoder, self.tower.served, path)

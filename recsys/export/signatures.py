@@ -97,7 +97,7 @@ class TowerModule(tf.Module):
         super().__init__()
         self.encoder = encoder
         self.tower = tower
-        self._served = dict(served)
+        self.served = dict(served)
         self.serve = tf.function(self._serve, autograph=False).get_concrete_function(encoder.specs())
 
     def _serve(self, raw: Batch) -> Batch:
@@ -105,11 +105,11 @@ class TowerModule(tf.Module):
 
     def embed(self, raw: Batch) -> tf.Tensor:
         """[B, d] vectors of raw features."""
-        return self.tower(self.encoder.encode(raw), training=False, served=self._served)
+        return self.tower(self.encoder.encode(raw), training=False, served=self.served)
 
     def save(self, path: Path) -> None:
         """Writes the SavedModel."""
-        save_served(self.serve, self.encoder, path)
+        save_served(self.serve, self.encoder, self.served, path)
 
 
 class RankerModule(tf.Module):
@@ -125,27 +125,38 @@ class RankerModule(tf.Module):
         super().__init__()
         self.encoder = encoder
         self.ranker = ranker
-        self._served = dict(served)
+        self.served = dict(served)
         self.serve = tf.function(self._serve, autograph=False).get_concrete_function(encoder.specs())
 
     def _serve(self, raw: Batch) -> Batch:
-        logits = self.ranker.logits({"query": self.encoder.encode(raw), "item": {}}, served=self._served)
+        logits = self.ranker.logits({"query": self.encoder.encode(raw), "item": {}}, served=self.served)
         return {"logit": logits, "score": tf.sigmoid(logits)}
 
     def save(self, path: Path) -> None:
         """Writes the SavedModel."""
-        save_served(self.serve, self.encoder, path)
+        save_served(self.serve, self.encoder, self.served, path)
 
 
-def save_served(serve: Any, encoder: Encoder, path: Path) -> None:
+def save_served(serve: Any, encoder: Encoder, served: Mapping[str, ServedRows], path: Path) -> None:
     """Writes a SavedModel with the concrete function `serve` as its signature, the vocabularies and the variables it
-    reads.
+    reads: those of tables by name in `tables`. For whoever inspects it, `lookups` makes vectors of a table's rows.
 
     Nothing else: a model's layers hold all trained tables, those that only the other tower reads included.
     """
+    read = {variable.ref() for variable in serve.variables}
+    tables = {name: rows for name, rows in served.items() if any(v.ref() in read for v in rows.variables)}
     module = tf.Module()
-    module.serve, module.encoder, module.read = serve, encoder, list(serve.variables)
+    module.serve, module.encoder = serve, encoder
+    module.tables = {name: list(rows.variables) for name, rows in tables.items()}
+    named = {variable.ref() for rows in tables.values() for variable in rows.variables}
+    module.read = [variable for variable in serve.variables if variable.ref() not in named]
+    module.lookups = {name: _lookup(rows) for name, rows in tables.items()}
     tf.saved_model.save(module, str(path), signatures={"serving_default": serve})
+
+
+def _lookup(rows: ServedRows) -> Any:
+    """From rows int64 [n] to vectors [n, D]."""
+    return tf.function(rows.lookup, autograph=False).get_concrete_function(tf.TensorSpec([None], tf.int64))
 
 
 def _vocabulary(path: Path, oov_rows: int) -> tf.lookup.StaticHashTable:

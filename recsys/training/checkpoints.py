@@ -8,7 +8,6 @@ start.
 from __future__ import annotations
 
 import json
-import math
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from recsys._compat import tf
+from recsys.embeddings.health import stored_bytes
 from recsys.errors import TrainingError
 from recsys.models.base import EmbeddingModel
 
@@ -105,15 +105,7 @@ class Checkpoints:
 
     def table_bytes(self) -> dict[str, int]:
         """What each table takes on disk, in the latest checkpoint; without its optimizer's slots."""
-        reader = tf.train.load_checkpoint(str(self._source))
-        shapes, types = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
-        sizes = {key: math.prod(shape) * types[key].size for key, shape in shapes.items()}
-        found = {}
-        for table in self._model.embeddings.tables:
-            name = table.replace(".", "..").replace("/", ".S")  # as TensorFlow escapes it
-            inside = [size for key, size in sizes.items() if key.startswith(f"model/embeddings/tables/{name}/")]
-            found[table] = sum(inside)
-        return found
+        return stored_bytes(self._source, "model/embeddings/tables", self._model.embeddings.tables)
 
     def _weights(self) -> tf.train.Checkpoint:
         """By layer: a checkpoint of the model itself would hold its optimizers, too."""
