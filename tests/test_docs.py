@@ -1,27 +1,24 @@
-"""The figures in the docs are those of the records."""
+"""The docs' figures are those of the records, and the tests that they name are there."""
 
 from __future__ import annotations
 
-import sys
+import re
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
+PAGES = sorted((ROOT / "docs" / "methods").glob("*.md"))
 
 
-def test_the_figures_of_unified_embedding_are_the_records() -> None:
+def test_the_figures_of_unified_embedding_are_the_records(monkeypatch: pytest.MonkeyPatch) -> None:
     """`python benchmarks/unified_embedding.py --write` makes them so."""
-    sys.path.insert(0, str(ROOT / "benchmarks"))
-    try:
-        from table import marked
-        from unified_embedding import PAGE, sections
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    from table import marked
+    from unified_embedding import PAGE, sections
 
-        found = sections()
-    finally:
-        sys.path.pop(0)
     page = PAGE.read_text(encoding="utf-8")
-    for marks, text in found.items():
+    for marks, text in sections().items():
         assert all(page.count(mark) == 1 for mark in marks)
         assert marked(page, marks)[1] == text
 
@@ -36,3 +33,12 @@ def test_the_figures_of_quantized_rows_and_lazy_optimizers_are_the_records(monke
         page = path.read_text(encoding="utf-8")
         assert all(page.count(mark) == 1 for mark in MARKS)
         assert marked(page, MARKS)[1] == text
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[page.stem for page in PAGES])
+def test_what_a_page_names_is_there(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    tests = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+    assert not [name for name in re.findall(r"`(test_\w+)`", text) if f"def {name}(" not in tests]
+    paths = re.findall(r"(?<![\w/.-])(?:recsys|tests|benchmarks|configs|docs)/[\w./-]+\.(?:py|yaml|md)\b", text)
+    assert not [path for path in paths if not (ROOT / path).is_file()]
