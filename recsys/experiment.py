@@ -146,7 +146,7 @@ class Experiment:
 
     def evaluate(self) -> RunRecord:
         """Evaluates the trained model, as it would be served, on the test part beside its baselines, and writes
-        `metrics.json`.
+        `metrics.json`, and for `recsys compare` the values of each user.
 
         In a cluster, for the chief alone; so is `export`.
 
@@ -172,6 +172,8 @@ class Experiment:
             cost=Cost(seconds=self._directory.seconds(), peak_memory_mib=peak_memory_mib()),
         )
         self._claim()
+        for name, evidence in result.evidence.items():
+            evidence.write(self.folder / "evaluation" / f"{name}.parquet")
         record.write(self.folder / "metrics.json")
         return record
 

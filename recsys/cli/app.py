@@ -14,6 +14,7 @@ import typer
 
 import recsys
 from recsys.cli import (
+    compare,
     config,
     data,
     doctor,
@@ -59,6 +60,7 @@ app.command()(init.init)
 app.command()(prepare.prepare)
 app.command()(train.train)
 app.command()(evaluate.evaluate)
+app.command()(compare.compare)
 app.command()(export.export)
 app.command()(run.run)
 app.command()(inspect.inspect)

@@ -1,0 +1,70 @@
+"""`recsys compare`: evaluated runs, user by user."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from recsys.cli import main
+from recsys.evaluation.evidence import Evidence
+
+
+def write(folder: Path, shift: float, digest: str = "d") -> Path:
+    """An evaluated run: 40 users, one metric."""
+    base = np.random.default_rng(0).random(40)
+    users = np.array([f"u{n:02}" for n in range(40)])
+    Evidence(digest, "test", users, {"ndcg@10": base + shift, "mrr@10": base}, {}).write(
+        folder / "evaluation" / "model.parquet"
+    )
+    return folder
+
+
+def test_two_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = [str(write(tmp_path / name, shift)) for name, shift in (("old", 0.0), ("new", 0.1), ("same", 0.0))]
+    assert main(["compare", *runs]) == 0
+    text = capsys.readouterr().out
+    assert "in old, 40 users" in text
+    new, same = (next(line for line in text.splitlines() if name in line.split()) for name in ("new", "same"))
+    assert "+0.1000" in new
+    assert "real" in new
+    assert "could be noise" in same
+
+    assert main(["compare", *runs, "--metric", "mrr@10", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["reference"] == "old"
+    assert [(each["run"], each["metric"], each["real"]) for each in found["differences"]] == [
+        ("new", "mrr@10", False),
+        ("same", "mrr@10", False),
+    ]
+
+
+def test_runs_of_one_name_are_told_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = [str(write(tmp_path / side / "run", 0.0)) for side in "ab"]
+    assert main(["compare", *runs, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["reference"] == runs[0]
+
+
+@pytest.mark.parametrize(
+    ("second", "options", "text"),
+    [
+        (None, [], "at least two"),
+        ("missing", [], "evaluate the run again"),
+        ("other", [], "different data"),
+        ("new", ["--metric", "auc"], "no metric 'auc'"),
+    ],
+)
+def test_mistakes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], second: str | None, options: list[str], text: str
+) -> None:
+    write(tmp_path / "old", 0.0)
+    write(tmp_path / "new", 0.1)
+    write(tmp_path / "other", 0.1, digest="e")
+    runs = [str(tmp_path / name) for name in ("old", second) if name]
+    assert main(["compare", *runs, *options]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert text in error
+    assert len(error.splitlines()) == 1
