@@ -28,7 +28,9 @@ NAMES = [f"field_{number:02d}" for number in range(FIELDS)]
 
 
 def engine(optimizer: str, rows: int) -> Callable[[Batches], Steps]:
-    """The Ranker: one table for all fields, its sparse optimizer, and Adam for the dense layers."""
+    """The Ranker: one table for all fields, its sparse optimizer, and for the dense layers what the other contender has:
+    Adagrad beside Keras' Adagrad, otherwise Adam.
+    """
     embeddings = EmbeddingsConfig(
         tables={"all": FullTable(dim=DIM)},
         features={name: FeatureConfig(table="all") for name in NAMES},
@@ -37,7 +39,8 @@ def engine(optimizer: str, rows: int) -> Callable[[Batches], Steps]:
     info = CategoricalInfo(role="context", rows=rows // FIELDS, oov_rows=1)
     features: dict[str, FeatureInfo] = dict.fromkeys(NAMES, info)
     model = Ranker(RankerConfig(kind="ranker", mlp=MLPConfig(hidden=HIDDEN)), embeddings, features)
-    model.compile(TableOptimizers.of(embeddings), keras.optimizers.Adam(), BATCH)
+    dense = keras.optimizers.Adagrad() if optimizer == "adagrad" else keras.optimizers.Adam()
+    model.compile(TableOptimizers.of(embeddings), dense, BATCH)
 
     def steps(batches: Batches) -> Steps:
         rest = {"item": {}, "label": batches.labels, "weight": tf.ones_like(batches.labels)}
