@@ -70,6 +70,8 @@ def test_help_names_the_commands(capsys: Streams) -> None:
         "prepare",
         "train",
         "evaluate",
+        "compare",
+        "inspect",
         "export",
         "run",
         "recommend",
