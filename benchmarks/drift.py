@@ -289,34 +289,32 @@ def record(study: Study, seed: int, contenders: Sequence[Contender], path: Path)
 
 
 def section(results: Path = RESULTS) -> str:
-    """What was done and what came out, as Markdown, from the records there are; nothing without records."""
+    """What was done and what came out, as Markdown, from the seeds whose contenders are all there."""
     records = [json.loads(path.read_text()) for path in sorted(results.glob("seed*.json"))]
     if not records:
         return ""
     study = Study.model_validate(records[0]["study"])
-    parts = [_what_was_done(study, records)]
+    parts = [_what_was_done(study)]
     for budget in BUDGETS:
         lines = [replace(line, budget=budget) for line in LINES]
-        found = {
-            line: [each["contenders"][line.name] for each in records if line.name in each["contenders"]]
-            for line in lines
-        }
-        found = {line: runs for line, runs in found.items() if runs}
-        if found:
-            parts.append(f"With {budget:.0%} of the rows that the first weeks' users and items need:\n")
-            parts.append(_by_slice(found, [each["truth"] for each in records]))
+        whole = [each for each in records if all(line.name in each["contenders"] for line in lines)]
+        if whole:
+            found = {line: [each["contenders"][line.name] for each in whole] for line in lines}
+            seeds = ", ".join(str(each["seed"]) for each in whole)
+            parts.append(f"With {budget:.0%} of the rows that the first weeks' users and items need, seeds {seeds}:\n")
+            parts.append(_by_slice(found, [each["truth"] for each in whole]))
             parts.append(_by_week(found))
     return "\n".join(parts)
 
 
-def _what_was_done(study: Study, records: Sequence[Mapping[str, Any]]) -> str:
-    world, seeds = study.world, ", ".join(str(each["seed"]) for each in records)
+def _what_was_done(study: Study) -> str:
+    world = study.world
     return f"""\
 The simulator's events of {world.weeks} weeks, about {world.events // world.weeks:,} a week:
 {world.active_users:,} users and {world.active_items:,} items at a time, of which {world.user_turnover:.0%} and
 {world.item_turnover:.0%} retire every week and are replaced. The label is a rating of 4 or 5. DCN-V2 over user, age,
-country, item, category and tags goes once over each week in order and is then tested on the next; seeds {seeds}
-(of world and model), mean ± standard deviation.
+country, item, category and tags goes once over each week in order and is then tested on the next. Mean and
+standard deviation over seeds, of world and model alike.
 
 `frozen` has the vocabulary of the first {study.first} weeks. `rebuilt` has it made anew every
 {study.rebuild_every} weeks from the last {study.window}: known ids keep their rows, new ones start afresh. Both share
@@ -328,11 +326,11 @@ or the item was born in the test week; young: in the {study.window} weeks before
 
 def _by_slice(found: Mapping[Contender, Sequence[Mapping[str, Any]]], truths: Sequence[Mapping[str, Any]]) -> str:
     rows = [
-        [f"`{line.method}`", str(line.lookups), f"{runs[0]['table_bytes']:,}", *_means(runs), str(len(runs))]
+        [f"`{line.method}`", str(line.lookups), f"{runs[0]['table_bytes']:,}", *_means(runs)]
         for line, runs in found.items()
     ]
-    rows.append(["the truth", "", "", *_means(truths), str(len(truths))])
-    return markdown(["AUC over all test weeks", "lookups", "table bytes", *SLICES, "seeds"], rows)
+    rows.append(["the truth", "", "", *_means(truths)])
+    return markdown(["AUC over all test weeks", "lookups", "table bytes", *SLICES], rows)
 
 
 def _means(runs: Sequence[Mapping[str, Any]]) -> list[str]:
