@@ -28,8 +28,9 @@ NAMES = [f"field_{number:02d}" for number in range(FIELDS)]
 
 
 def engine(optimizer: str, rows: int) -> Callable[[Batches], Steps]:
-    """The Ranker: one table for all fields, its sparse optimizer, and for the dense layers what the other contender has:
-    Adagrad beside Keras' Adagrad, otherwise Adam.
+    """The Ranker: one table for all fields, and its sparse optimizer.
+
+    For the dense layers both sides have the same: Adagrad beside Keras' Adagrad, otherwise Adam.
     """
     embeddings = EmbeddingsConfig(
         tables={"all": FullTable(dim=DIM)},
