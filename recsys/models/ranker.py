@@ -47,7 +47,7 @@ class Ranker(EmbeddingModel):
         x = self.embeddings({**batch["query"], **batch["item"]}, served=served).concat()
         if self._cross is not None:
             x = self._cross(x)
-        return tf.squeeze(self._mlp(x, training=training), -1)
+        return tf.cast(tf.squeeze(self._mlp(x, training=training), -1), tf.float32)
 
     def score(self, batch: Batch, served: Mapping[str, ServedRows] | None = None) -> tf.Tensor:
         """[B] `logits` without dropout, as a graph that is traced once."""

@@ -31,7 +31,7 @@ class Tower(keras.layers.Layer):
         step: tf.Variable,
         name: str,
     ) -> None:
-        super().__init__(name=name)
+        super().__init__(name=name, autocast=False)  # raw numbers and ages do not fit into float16
         self._embeddings = embeddings
         self._mlp = MLP(config, config.output_dim, seed, step, f"{name}_mlp")
         self._normalize = normalize
@@ -42,8 +42,8 @@ class Tower(keras.layers.Layer):
     def call(
         self, features: Batch, training: bool = False, served: Mapping[str, ServedRows] | None = None
     ) -> tf.Tensor:
-        """Embeds (from `served` rows, by table, if there are any), concatenates, transforms, normalises."""
-        x = self._mlp(self._embeddings(features, served=served).concat(), training=training)
+        """Embeds (from `served` rows, by table, if there are any), concatenates, transforms, normalises: float32."""
+        x = tf.cast(self._mlp(self._embeddings(features, served=served).concat(), training=training), tf.float32)
         return tf.math.l2_normalize(x, -1) if self._normalize else x
 
     def input_weights(self) -> list[tuple[tf.Variable, tuple[int, ...]]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
@@ -164,3 +165,18 @@ def test_the_order_of_a_batchs_features_changes_no_logit(world: Prepared) -> Non
     model, inputs = ranker(world, hidden=[8]), pairs(world, np.arange(100))
     other = {**inputs, "query": dict(reversed(inputs["query"].items())), "item": dict(reversed(inputs["item"].items()))}
     np.testing.assert_array_equal(model.logits(other), model.logits(inputs))
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_stays_close_to_float32(world: Prepared, policy: str) -> None:
+    inputs = pairs(world, np.arange(40))
+    expected = ranker(world, CROSS, hidden=[8]).logits(inputs)
+    keras.mixed_precision.set_global_policy(policy)
+    try:
+        model = ranker(world, CROSS, hidden=[8])
+        found = model.logits(inputs)
+        assert np.isfinite(model.train_step(inputs)["loss"])
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    assert found.dtype == tf.float32
+    np.testing.assert_allclose(found, expected, atol=0.05)

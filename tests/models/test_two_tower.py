@@ -241,3 +241,19 @@ def test_a_model_without_dense_weights_trains(world: Prepared) -> None:
         model.train_step(inputs)
     losses.append(float(tf.reduce_mean(model.example_losses(inputs, training=False))))
     assert losses[1] < losses[0]
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_stays_close_to_float32(world: Prepared, policy: str) -> None:
+    """Ages of days overflow float16, so they must not be cast; what comes out is float32."""
+    inputs = batch(world)
+    expected = two_tower(world).query_tower(inputs["query"])
+    keras.mixed_precision.set_global_policy(policy)
+    try:
+        model = two_tower(world)
+        found = model.query_tower(inputs["query"])
+        assert np.isfinite(model.train_step(inputs)["loss"])
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    assert found.dtype == tf.float32
+    np.testing.assert_allclose(found, expected, atol=0.05)
