@@ -11,8 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 from recsys._compat import keras, tf
-from recsys.embeddings.optimizers.config import LazyAdamConfig, RowwiseAdagradConfig
 from recsys.embeddings.optimizers import Adagrad, LazyAdam, RowwiseAdagrad, make_table_optimizer
+from recsys.embeddings.optimizers.config import LazyAdamConfig, RowwiseAdagradConfig
 
 V, D = 7, 3
 Array = NDArray[np.float32]
