@@ -45,8 +45,9 @@ def test_the_chief_alone_writes_evaluates_and_exports(tmp_path: Path) -> None:
 
     run = tmp_path / "runs" / "small"
     assert {path.name for path in run.iterdir()} == {
-        "config.yaml", "origin.json", "cost.json", "prepared", "checkpoints", "logs", "metrics.json", "bundle",
-    }  # fmt: skip
+        *("config.yaml", "origin.json", "cost.json", "prepared", "checkpoints"),
+        *("logs", "metrics.json", "evaluation", "bundle"),
+    }
     assert [path.name for path in (run / "bundle").iterdir()] == ["1"]
     assert sorted(path.parent.name for path in (run / "logs").rglob("events.out.*")) == ["train", "validation"]
 

@@ -196,8 +196,10 @@ def test_the_best_weights_are_evaluated_and_exported(
     seen: dict[str, list[Any]] = {"valid": [], "test": []}
     script = iter([0.9, 0.1])
 
-    def evaluate(model: Any, prepared: object, part: str, config: object, *, baseline: bool = True) -> Evaluated:
-        assert baseline is (part == "test")
+    def evaluate(
+        model: Any, prepared: object, part: str, config: object, *, baseline: bool = True, served: object = None
+    ) -> Evaluated:
+        assert baseline is (served is not None) is (part == "test"), "the test part as it would be served"
         seen[part].append([variable.numpy() for variable in model.trainable_variables])
         value = next(script) if part == "valid" else 0.5
         return Evaluated({"model": {"ndcg@10": value}}, {})

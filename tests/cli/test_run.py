@@ -75,8 +75,10 @@ def test_what_a_run_directory_holds(trained_run: Trained) -> None:
         "checkpoints",
         "logs",
         "metrics.json",
+        "evaluation",
         "bundle",
     }
+    assert names(run / "evaluation") == {"model.parquet", "popularity.parquet"}
     assert (run / "prepared").resolve().parent == (trained_run.cache / "prepared").resolve()
     assert names(run / "prepared") >= {"dataset.json", "items.parquet", "users.parquet", "train", "valid", "test"}
     assert names(run / "bundle") == {"1"}
