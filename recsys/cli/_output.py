@@ -59,9 +59,15 @@ class Output:
             self.console.print(text)
 
     def table(
-        self, title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, one_line: bool = False
+        self,
+        title: str,
+        columns: Sequence[str],
+        rows: Iterable[Sequence[object]],
+        *,
+        one_line: bool = False,
+        fraction: str = ".4f",
     ) -> None:
-        """A table of the result, for people. Columns of numbers stand to the right, fractions with four decimals.
+        """A table of the result, for people. Columns of numbers stand to the right, fractions as `fraction` says.
 
         None is a dash. Long cells are folded, or with `one_line` cut.
         """
@@ -82,7 +88,7 @@ class Output:
                 overflow="ellipsis" if one_line else "fold",
             )
         for row in cells:
-            table.add_row(*(Text(_text(cell)) for cell in row))
+            table.add_row(*(Text(_text(cell, fraction)) for cell in row))
         self.console.print(title)  # not the table's own title, which wraps at the table's width
         self.console.print(table, soft_wrap=False)
         self.console.print()
@@ -103,7 +109,7 @@ class Output:
         return Progress(*columns, console=self.errors, transient=True)
 
 
-def _text(cell: object) -> str:
+def _text(cell: object, fraction: str) -> str:
     if cell is None:
         return "–"
-    return f"{cell:.4f}" if isinstance(cell, float) else str(cell)
+    return format(cell, fraction) if isinstance(cell, float) else str(cell)

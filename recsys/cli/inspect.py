@@ -21,7 +21,7 @@ PICTURE = "inspect/norm-by-frequency.png"
 """In the run directory."""
 LEGEND = {
     "MB": "MB: 1,000,000 bytes on disk, of all that a table needs",
-    "slots MB": "slots: what its optimizer keeps for it, on disk as well",
+    "slots": "slots: MB of what its optimizer keeps for it, on disk as well",
     "untrained": "untrained: share of the ids (of hashed or multiplexed tables: the rows) that are as before training",
     "rank": "rank: effective rank (RankMe) of all rows, at most dim",
     "ids/row": "ids/row: (feature, id) pairs that read a row, mean over the rows that are read",
@@ -80,15 +80,15 @@ def _show(title: str, tables: Sequence[TableHealth], out: Output) -> None:
         "method": [_method(table) for table in tables],
         "rows": [table.rows for table in tables],
         "dim": [table.dim for table in tables],
-        "parameters": [table.parameters for table in tables],
+        "params": [table.parameters for table in tables],
         "MB": [_mb(table.bytes) for table in tables],
-        "slots MB": [_mb(table.optimizer_bytes) for table in tables],
+        "slots": [_mb(table.optimizer_bytes) for table in tables],
         "untrained": [table.untrained for table in tables],
         "rank": [table.effective_rank for table in tables],
         "ids/row": [table.ids_per_row for table in tables],
     }
     told = {name: cells for name, cells in columns.items() if any(cell is not None for cell in cells)}
-    out.table(title, list(told), zip(*told.values(), strict=True))
+    out.table(title, list(told), zip(*told.values(), strict=True), fraction=".3g")
     collisions = [(v.feature, t.name, v.ids, v.colliding) for t in tables for v in t.vocabularies]
     if collisions:
         found = "Share of a feature's ids that share all their rows with another id of it"

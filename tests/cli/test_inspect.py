@@ -16,7 +16,7 @@ from recsys.evaluation.inspection import Norms
 from recsys.evaluation.norm_picture import norm_picture, quantiles
 from tests.trained import Trained
 
-HEADER = ["table", "method", "rows", "dim", "parameters", "MB", "untrained", "rank", "ids/row"]
+HEADER = ["table", "method", "rows", "dim", "params", "MB", "untrained", "rank", "ids/row"]
 
 
 def inspected(path: Path, capfd: pytest.CaptureFixture[str]) -> dict[str, Any]:
@@ -87,7 +87,7 @@ def test_people_get_a_table(
     assert main(["inspect", "runs/small"]) == 0
     lines = capfd.readouterr().out.splitlines()
     assert lines[0] == "Embedding tables of small: best weights, sizes as in the checkpoint"
-    assert lines[1].split() == [*HEADER[:6], "slots", "MB", *HEADER[6:]]
+    assert lines[1].split() == [*HEADER[:6], "slots", *HEADER[6:]]
     assert [line.split()[0] for line in lines[3:6]] == ["item", "user", "attribute"]
     assert lines[-1] == "wrote runs/small/inspect/norm-by-frequency.png"
     assert max(len(line.rstrip()) for line in lines) <= 110
