@@ -25,7 +25,12 @@ SHOWN = ("ndcg@10", "recall@10", "recall@100", "coverage@10", "auc", "logloss")
 
 def tables(results: Path = RESULTS) -> str:
     """Every table for which there are records, as Markdown."""
-    made = (_quality(results), _preparation(results / "prepare.json"), _input(results / "input.json"))
+    made = (
+        _quality(results),
+        _step_time(results / "step_time.json"),
+        _preparation(results / "prepare.json"),
+        _input(results / "input.json"),
+    )
     return "\n".join(table for table in made if table)
 
 
@@ -63,6 +68,21 @@ def mean_of(values: Sequence[float | None]) -> str:
         return ""
     mean = f"{statistics.fmean(present):.4f}"
     return mean if len(set(present)) == 1 else f"{mean} ± {statistics.stdev(present):.4f}"
+
+
+def _step_time(path: Path) -> str:
+    """Milliseconds a step, with Zipf ids."""
+    if not path.exists():
+        return ""
+    record: dict[str, Any] = json.loads(path.read_text())
+    median = {(run["contender"], run["rows"]): run["median"] for run in record["milliseconds"] if run["law"] == "zipf"}
+    sizes = sorted({rows for _, rows in median})
+    rows = [
+        [contender, *(f"{median[contender, size]:.0f}" if (contender, size) in median else "" for size in sizes)]
+        for contender in dict.fromkeys(contender for contender, _ in median)
+    ]
+    what = f"ms a step: {record['fields']} fields, width {record['dim']}, batch {record['batch']:,}, Zipf ids"
+    return markdown([what, *(f"{size / 1e6:g}M rows" for size in sizes)], rows)
 
 
 def _preparation(path: Path) -> str:

@@ -35,6 +35,15 @@ def test_the_figures_of_quantized_rows_and_lazy_optimizers_are_the_records(monke
         assert marked(page, MARKS)[1] == text
 
 
+def test_the_frontier_of_methods_is_the_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`python benchmarks/methods.py --write` makes it so."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    from methods import MARKS, PAGE, frontier
+    from table import marked
+
+    assert marked(PAGE.read_text(encoding="utf-8"), MARKS)[1] == frontier()
+
+
 @pytest.mark.parametrize("page", PAGES, ids=[page.stem for page in PAGES])
 def test_what_a_page_names_is_there(page: Path) -> None:
     text = page.read_text(encoding="utf-8")

@@ -8,6 +8,7 @@ Started by `step_time.py`, in its folder.
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
@@ -84,6 +85,7 @@ def _loop(model: keras.Model, data: tf.data.Dataset) -> Steps:
 
 
 def main() -> None:
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # a graph for each size is meant
     tf.config.threading.set_intra_op_parallelism_threads(CORES)
     tf.config.threading.set_inter_op_parallelism_threads(CORES)
     make = {"recsys": engine, "keras": keras_layers}[sys.argv[1]]

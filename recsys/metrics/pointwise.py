@@ -94,7 +94,7 @@ def normalized_entropy(labels: ArrayLike, probabilities: ArrayLike, weights: Arr
     if rate in (0.0, 1.0):
         raise ValueError("all labels are the same: the base rate's entropy is 0")
     entropy = -rate * np.log(rate) - (1 - rate) * np.log1p(-rate)
-    return logloss(labels, probabilities, weights) / entropy
+    return float(logloss(labels, probabilities, weights) / entropy)
 
 
 def auc_by_group(labels: ArrayLike, scores: ArrayLike, groups: ArrayLike) -> tuple[Vector, NDArray[np.int64]]:
