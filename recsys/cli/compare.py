@@ -58,10 +58,12 @@ def _print(differences: list[Difference], reference: str, level: float, out: Out
                 f"{each.difference:+.4f}",
                 f"{each.low:+.4f} to {each.high:+.4f}",
                 f"{each.p:.2g}",
-                "real" if each.real else f"could be noise (finds {each.detectable:.4f} and more)",
+                each.detectable,
+                "real" if each.real else "could be noise",
             ]
             for each in mine
         ]
-        columns = ["run", metric, "difference", f"{level:.0%} interval", "p", "verdict"]
+        columns = ["run", metric, "difference", f"{level:.0%} interval", "p", "detectable", "verdict"]
         out.table(f"{metric}: {mine[0].reference:.4f} in {reference}, {mine[0].users:,} users", columns, rows)
     out.text(f"p: paired sign-flip test over users, Holm-corrected for {len(differences)} comparisons")
+    out.text("detectable: the smallest true difference that so many users show four times in five")
