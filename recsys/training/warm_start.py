@@ -276,4 +276,4 @@ def _places(layout: Sequence[tuple[str, int]], shared: Collection[tuple[str, int
 
 def _value(variable: tf.Variable) -> NDArray:
     """A copy."""
-    return tf.convert_to_tensor(variable).numpy().copy()
+    return np.array(tf.convert_to_tensor(variable).numpy())

@@ -100,7 +100,7 @@ OLD = World(
 
 def rows(known: Known, table: str) -> np.ndarray:
     (trained,) = known.model.embeddings.tables[table].trained()
-    return tf.convert_to_tensor(trained.variable).numpy().copy()
+    return np.array(tf.convert_to_tensor(trained.variable).numpy())
 
 
 def dense(model: EmbeddingModel) -> dict[str, np.ndarray]:
