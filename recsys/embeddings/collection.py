@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from recsys._compat import keras, tf
 from recsys.data.dataset import MISSING, FeatureInfo, NumericInfo, SequenceInfo, VectorInfo
+from recsys.embeddings.addressing import vocabulary_of
 from recsys.embeddings.config import EmbeddingsConfig
 from recsys.embeddings.embedded import Embedded, Group, Padded
 from recsys.embeddings.numeric import bucketize, standardize
@@ -88,6 +89,11 @@ class EmbeddingCollection(keras.layers.Layer):
                     pooled = self._pooled(reader, values, mask, ages)
                     groups.append(Group((reader,), tf.cast(pooled, self.compute_dtype)[:, tf.newaxis]))
         return Embedded([name for name in names if name not in sequences], groups, sequences)
+
+    def owners(self, table: str) -> dict[str, str]:
+        """Of each vocabulary that a table holds, a feature that reads it: the one with the most chunks."""
+        readers = sorted(self.config.readers(table), key=lambda reader: self._entries[reader].chunks)
+        return {vocabulary_of(reader, self.features): reader for reader in readers}
 
     def layout(self, *roles: Role) -> list[tuple[str, int]]:
         """(name, width) of each vector that the features of these roles become, as `Embedded.layout` has it."""

@@ -1,7 +1,7 @@
 """What has become of embedding tables: sizes, collisions, what training never reached, effective rank, norms.
 
-Everything is measured on the tables as they are, through their own addressing and lookups, so that a method needs no
-case of its own here.
+Everything is measured on the tables as they are, through their own addressing and lookups. Only what training never
+reached is read from stored numbers, and knows how `mixed_dim` stores them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from recsys._compat import tf
-from recsys.embeddings.addressing import Hashes, vocabulary_of
+from recsys.embeddings.addressing import Hashes
 from recsys.embeddings.collection import EmbeddingCollection
 from recsys.embeddings.mixed_dim import FrequencyBlocks
 from recsys.embeddings.packing import SCALE_BYTES
@@ -127,7 +127,7 @@ def table_health(
         initial: the same tables as they were before training; None where that cannot be told.
     """
     table = embeddings.tables[name]
-    store, readers = table.store, _readers(name, embeddings)
+    store, readers = table.store, embeddings.owners(name)
     known = {owner: ids[owner] for owner in readers if owner in ids}
     untrained = None if initial is None else _untrained(table, initial.tables[name], known, readers)
     weights = [weight for weight in table.weights if weight.shape.rank]  # a gradient's port is no parameter
@@ -146,7 +146,7 @@ def table_health(
         effective_rank=effective_rank(lambda rows: _lookup(store, rows), store.rows),
         ids_per_row=_ids_per_row(name, embeddings, readers, ids),
         vocabularies=tuple(
-            FeatureHealth(owner, len(found.values), _colliding(_rows_of(table, readers[owner], found.values)))
+            FeatureHealth(owner, len(found.values), _colliding(table.rows_of(readers[owner], found.values)))
             for owner, found in known.items()
         ),
     )
@@ -159,7 +159,7 @@ def norms(embeddings: EmbeddingCollection, feature: str, ids: NDArray[np.int64])
     table = embeddings.tables[entry.table]
     found = []
     for start in range(0, len(ids), BLOCK):
-        rows = _rows_of(table, feature, ids[start : start + BLOCK])
+        rows = table.rows_of(feature, ids[start : start + BLOCK])
         vectors = _lookup(table.store, rows.ravel()).reshape(len(rows), -1)
         found.append(np.linalg.norm(vectors, axis=1).astype(np.float32))
     return np.concatenate(found) if found else np.empty(0, np.float32)
@@ -189,18 +189,6 @@ def numbers(weight: tf.Variable, scale_bytes: int = SCALE_BYTES) -> int:
     return int(weight.shape.num_elements()) - packed
 
 
-def _readers(table: str, embeddings: EmbeddingCollection) -> dict[str, str]:
-    """Of each feature whose ids a table holds, one that reads it: the one with the most chunks."""
-    entries = embeddings.config.features
-    readers = sorted(embeddings.config.readers(table), key=lambda reader: entries[reader].chunks)
-    return {vocabulary_of(reader, embeddings.features): reader for reader in readers}
-
-
-def _rows_of(table: Table, reader: str, ids: NDArray[np.int64]) -> NDArray[np.int64]:
-    """[n, C] rows of ids [n]."""
-    return table.addressing(tf.constant(ids[:, np.newaxis]), [reader]).numpy().astype(np.int64)
-
-
 def _lookup(store: Store, rows: NDArray[np.int64]) -> NDArray[np.float32]:
     return store.lookup(tf.constant(rows)).numpy()
 
@@ -219,7 +207,7 @@ def _ids_per_row(
     table, pairs = embeddings.tables[name], 0
     is_read = np.zeros(table.store.rows, bool)
     for owner, reader in readers.items():
-        rows = np.sort(_rows_of(table, reader, ids[owner].values), axis=1)
+        rows = np.sort(table.rows_of(reader, ids[owner].values), axis=1)
         pairs += len(rows) + int((np.diff(rows, axis=1) > 0).sum())
         is_read[rows.ravel()] = True
     return pairs / max(int(is_read.sum()), 1)
@@ -230,7 +218,7 @@ def _untrained(table: Table, initial: Table, known: Mapping[str, Ids], readers: 
     same = _unchanged(table.store, initial.store)
     if isinstance(table.addressing, Hashes):
         return float(same.mean())
-    rows = [_rows_of(table, readers[owner], found.values)[:, 0] for owner, found in known.items()]
+    rows = [table.rows_of(readers[owner], found.values)[:, 0] for owner, found in known.items()]
     return float(same[np.concatenate(rows)].mean()) if rows else float(same.mean())
 
 

@@ -18,6 +18,7 @@ from recsys.embeddings.config import (
     MGQETable,
     MixedDimTable,
     MultiplexedTable,
+    TableConfig,
     VectorTable,
 )
 from recsys.embeddings.embedded import Group
@@ -144,6 +145,10 @@ class Table(keras.layers.Layer):
         part = found if (start, stop) == (0, found.shape[1]) else found[:, start:stop]
         return part if chunks == 1 else tf.reshape(part, [-1, values, chunks * self.store.dim])
 
+    def rows_of(self, reader: str, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """[n, C] the rows that ids [n] of a feature read, outside of any graph."""
+        return self.addressing(tf.constant(ids[:, np.newaxis]), [reader]).numpy().astype(np.int64)
+
     def trained(self) -> list[Trained]:
         """What the sparse optimizer trains."""
         return self.store.trained()
@@ -159,7 +164,7 @@ def _matrix(ids: Mapping[str, tf.Tensor], singles: list[str], many: list[str]) -
 
 
 def make_addressing(
-    config: object, readers: Mapping[str, int], features: Mapping[str, FeatureInfo]
+    config: TableConfig, readers: Mapping[str, int], features: Mapping[str, FeatureInfo]
 ) -> Offsets | Hashes:
     """The way from ids to rows that a method has."""
     if isinstance(config, HashedTable | MultiplexedTable):

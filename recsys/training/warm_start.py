@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from recsys._compat import keras, tf
 from recsys.data.dataset import CategoricalInfo, FeatureInfo, FingerprintInfo, NumericInfo, SequenceInfo, VectorInfo
-from recsys.embeddings.addressing import Hashes, vocabulary_of, vocabulary_rows
+from recsys.embeddings.addressing import Hashes, vocabulary_rows
 from recsys.embeddings.mixed_dim import FrequencyBlocks
 from recsys.embeddings.rows import GivenRows
 from recsys.embeddings.tables import Table
@@ -135,28 +135,15 @@ class _RowPairs:
 
 def _row_pairs(table: str, new: Known, earlier: Known) -> list[_RowPairs]:
     """For each vocabulary that reads a table in both models."""
-    readers, earlier_readers = _readers(table, new.model), _readers(table, earlier.model)
+    readers, earlier_readers = (side.model.embeddings.owners(table) for side in (new, earlier))
     found = []
     for owner in sorted(readers.keys() & earlier_readers.keys()):
         ids, earlier_ids = _known_ids(owner, new, earlier)
-        rows = _rows(new.model, table, readers[owner], ids)
-        earlier_rows = _rows(earlier.model, table, earlier_readers[owner], earlier_ids)
+        rows = new.model.embeddings.tables[table].rows_of(readers[owner], ids)
+        earlier_rows = earlier.model.embeddings.tables[table].rows_of(earlier_readers[owner], earlier_ids)
         chunks = min(rows.shape[1], earlier_rows.shape[1])
         found.append(_RowPairs(owner, rows[:, :chunks].ravel(), earlier_rows[:, :chunks].ravel()))
     return found
-
-
-def _readers(table: str, model: EmbeddingModel) -> dict[str, str]:
-    """Of each vocabulary, the feature that reads most chunks of a table."""
-    embeddings = model.embeddings
-    readers = sorted(embeddings.config.readers(table), key=lambda name: embeddings.config.features[name].chunks)
-    return {vocabulary_of(reader, embeddings.features): reader for reader in readers}
-
-
-def _rows(model: EmbeddingModel, table: str, reader: str, ids: NDArray[np.int64]) -> NDArray[np.int64]:
-    """[n, C] rows of ids [n]."""
-    rows = model.embeddings.tables[table].addressing(tf.constant(ids[:, np.newaxis]), [reader])
-    return rows.numpy().astype(np.int64)
 
 
 def _known_ids(owner: str, new: Known, earlier: Known) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

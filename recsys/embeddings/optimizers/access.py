@@ -29,7 +29,7 @@ class SomeRows:
 
     It goes by the resource handle: under a distribution strategy that is this replica's copy, and reading through the
     variable itself would copy the whole of it. Writing what was read and changed is also much faster than
-    `ResourceScatterSub` (2 cores, 100k rows of width 16: 7 ms against 30), which goes row by row in one thread.
+    `ResourceScatterSub`, which goes row by row.
     """
 
     def __init__(self, indices: tf.Tensor) -> None:

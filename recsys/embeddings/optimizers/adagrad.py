@@ -13,8 +13,8 @@ _ACCUMULATOR = "accumulator"
 class Adagrad(SparseOptimizer):
     """Adagrad (Duchi et al. 2011): a += g²; w -= α g / (sqrt(a) + ε).
 
-    The numbers are those of TensorFlow's fused kernel `ResourceSparseApplyAdagradV2`. It is not used, because it takes
-    2 to 5 times as long as to gather, compute and scatter (105k rows of width 16 of 5.2M, 2 cores: 106 ms against 21).
+    The numbers are those of TensorFlow's fused kernel `ResourceSparseApplyAdagradV2`. It is not used, because on a
+    CPU it takes several times as long as to gather, compute and scatter.
 
     Args:
         learning_rate: α, a number or a Keras schedule.

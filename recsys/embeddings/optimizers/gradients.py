@@ -68,8 +68,7 @@ def _narrow(gradient: tf.IndexedSlices) -> tf.Tensor:
 def _sum(values: tf.Tensor, positions: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
     """[count, ...] float32: row r is the sum of the values [n, ...] whose position is r.
 
-    Both add one row after the other. Keras' `unsorted_segment_sum` gives the same bits, but takes longer (106k rows
-    of width 16, Zipf ids, 2 cores: 7.0 ms against 3.3).
+    Both add one row after the other. Keras' `unsorted_segment_sum` gives the same bits, but takes longer.
     """
     values = tf.cast(values, tf.float32)
     if values.shape.rank != 2 or values.shape[1] is None or values.shape[1] >= WIDE:
