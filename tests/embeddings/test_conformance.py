@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 import pytest
 import yaml
-from numpy.typing import NDArray
 
 from recsys._compat import keras, tf
-from recsys.embeddings.collection import EmbeddingCollection
 from recsys.embeddings.config import EmbeddingsConfig, row_width
-from recsys.embeddings.optimizers import TableOptimizers
 from recsys.embeddings.optimizers.config import TableOptimizerConfig
-from recsys.schema.config import SchemaConfig
+from tests.embeddings.conformance import (
+    EVERY,
+    OPTIMIZERS,
+    SCHEMA,
+    changed,
+    decoded,
+    gradients,
+    loss_of,
+    only,
+    optimizers,
+    step,
+    stored,
+)
 from tests.embeddings.methods import (
     CASES,
     FEATURES,
@@ -34,98 +39,7 @@ from tests.embeddings.methods import (
     ids_read,
     outputs,
     rows_of,
-    write_given,
 )
-
-Arrays = dict[str, NDArray[Any]]
-
-
-def only(suits: Callable[[Case], bool]) -> pytest.MarkDecorator:
-    """For the cases that suit."""
-    found = {name: case for name, case in CASES.items() if suits(case)}
-    return pytest.mark.parametrize("case", found.values(), ids=list(found))
-
-
-EVERY = only(lambda case: True)
-OPTIMIZERS = {
-    "lazy_adam": {"kind": "lazy_adam", "learning_rate": 0.05},
-    "rowwise_adagrad": {"kind": "rowwise_adagrad", "learning_rate": 0.1},
-    "adagrad": {"kind": "adagrad", "learning_rate": 0.1},
-}
-SCHEMA = SchemaConfig.model_validate(
-    {
-        "user": "u",
-        "item": "i",
-        "timestamp": "t",
-        "features": {
-            "recent": {"kind": "sequence", "of": "movie", "max_length": 4},
-            "history": {"kind": "sequence", "of": "movie", "max_length": 4, "age": True},
-            "user": {"kind": "categorical", "role": "context"},
-            "movie": {"kind": "categorical", "role": "item"},
-            "genres": {"kind": "multi_valued", "role": "item", "max_length": 3},
-            "price": {"kind": "numeric", "role": "item", "transform": "bucketize"},
-        },
-    }
-)
-
-
-@pytest.fixture(scope="session")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the given vectors are."""
-    path: Path = tmp_path_factory.mktemp("methods")
-    write_given(path)
-    return path
-
-
-def optimizers(config: EmbeddingsConfig, kind: str = "lazy_adam") -> TableOptimizers:
-    raw = config.model_dump(exclude_none=True) | {"optimizer": OPTIMIZERS[kind]}
-    config = EmbeddingsConfig.model_validate(raw)
-    return TableOptimizers({table: config.optimizer_of(table) for table in config.tables})
-
-
-def loss_of(found: Mapping[str, tf.Tensor], seed: int = 0) -> tf.Tensor:
-    """A sum of all outputs with random coefficients, in float32."""
-    total = tf.zeros([])
-    for number, (_, value) in enumerate(sorted(found.items())):
-        # Coefficients by column, not by row, so that batches of different shapes can be compared.
-        rng = np.random.default_rng([seed, number])
-        coefficients = rng.uniform(0.5, 1.5, (64, 128)) * rng.choice([-1, 1], (64, 128))
-        rows, columns = (value.shape[0], value.shape[-1])
-        by_row = coefficients[:rows, :columns].astype(np.float32)
-        total += tf.reduce_sum(tf.cast(value, tf.float32) * (by_row if value.shape.rank == 2 else by_row[:, None]))
-    return total
-
-
-def gradients(collection: EmbeddingCollection, values: Batch, seed: int = 0) -> tuple[tf.Tensor, list[Any]]:
-    with tf.GradientTape() as tape:
-        loss = loss_of(outputs(collection, values), seed)
-    return loss, tape.gradient(loss, [trained.source for trained in collection.trained()])
-
-
-def step(collection: EmbeddingCollection, by: TableOptimizers, values: Batch, seed: int = 0) -> None:
-    by.apply(gradients(collection, values, seed)[1], collection.trained())
-
-
-def stored(collection: EmbeddingCollection, table: str = "t") -> list[NDArray[Any]]:
-    """The rows as they are stored, of each variable."""
-    return [trained.variable.numpy() for trained in collection.tables[table].trained()]
-
-
-def changed(before: Sequence[NDArray[Any]], after: Sequence[NDArray[Any]]) -> list[set[int]]:
-    """Rows of each variable that have other bits."""
-    return [
-        set(np.flatnonzero((one.view(np.uint8) != other.view(np.uint8)).reshape(len(one), -1).any(1)).tolist())
-        for one, other in zip(before, after, strict=True)
-    ]
-
-
-def decoded(collection: EmbeddingCollection) -> NDArray[np.float32]:
-    """[V, d] what each row of the table gives."""
-    store = collection.tables["t"].store
-    return store.lookup(tf.range(store.rows)).numpy()
-
-
-# Nothing is left out.
 
 
 def test_every_method_is_here() -> None:
@@ -440,160 +354,3 @@ def test_more_padding_changes_nothing(case: Case, folder: Path) -> None:
             if x.dtype == np.float32:
                 np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6)
             assert changed([x], [np.zeros_like(x)]) == changed([y], [np.zeros_like(y)])
-
-
-# Mixed precision.
-
-
-@pytest.fixture
-def policy(request: pytest.FixtureRequest) -> Iterator[str]:
-    keras.mixed_precision.set_global_policy(request.param)
-    yield request.param
-    keras.mixed_precision.set_global_policy("float32")
-
-
-MIXED = pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"], indirect=True)
-
-
-@EVERY
-@MIXED
-def test_mixed_precision(case: Case, policy: str, folder: Path) -> None:
-    """Vectors come in the compute type, of ages beyond float16 too; tables, decays and projections of rows stay as they
-    are; training with a scaled loss moves tables as without.
-    """
-    collection = collection_of(case, folder)
-    values = batch()
-    embedded = collection(values)
-    kind = tf.as_dtype(policy.removeprefix("mixed_"))
-    assert {value.dtype for value in (*embedded.vectors().values(), embedded.sequences["recent"].values)} == {kind}
-    expected = {trained.variable.dtype for trained in collection.trained() if trained.table == "t"}
-    assert expected <= {tf.as_dtype(case.precision)}
-    assert {v.dtype for v in collection.trainable_variables} <= {tf.float32}
-    keras.mixed_precision.set_global_policy("float32")
-    plain = collection_of(case, folder)
-    keras.mixed_precision.set_global_policy(policy)
-    tolerance = 2e-3 if kind == tf.float16 else 1.6e-2
-    for name, value in outputs(plain, values).items():
-        found = tf.cast(outputs(collection, values)[name], tf.float32)
-        assert np.isfinite(found).all()
-        np.testing.assert_allclose(found, value, rtol=tolerance, atol=tolerance * np.abs(value).max())
-    if case.trains:
-        one, other = train_scaled(collection, values, 1024.0), train_scaled(plain, values, 1.0)
-        assert np.isfinite(one).all()
-        np.testing.assert_allclose(one, other, rtol=0.05, atol=0.05 * np.abs(other).max())
-
-
-def train_scaled(collection: EmbeddingCollection, values: Batch, scale: float) -> NDArray[np.float32]:
-    """The table's vectors after three steps with Keras' loss scaling around the tables' own optimizer."""
-    trained = collection.trained()
-    inner = optimizers(collection.config, "adagrad").optimizer_of("t")
-    scaled = keras.mixed_precision.LossScaleOptimizer(inner, dynamic=False, initial_scale=scale)
-    scaled.build([each.variable for each in trained])
-    for seed in range(3):
-        with tf.GradientTape() as tape:
-            loss = scaled.get_scaled_loss(loss_of(outputs(collection, values), seed))
-        found = scaled.get_unscaled_gradients(tape.gradient(loss, [each.source for each in trained]))
-        scaled.apply_gradients(zip(found, [each.variable for each in trained], strict=True))
-    return decoded(collection)
-
-
-@only(lambda case: case.trains)
-@MIXED
-def test_an_overflow_is_a_step_left_out(case: Case, policy: str, folder: Path) -> None:
-    """With a loss scale that float16 cannot carry, no row becomes NaN; Keras halves the scale and goes on."""
-    collection = collection_of(case, folder)
-    trained = collection.trained()
-    inner = optimizers(collection.config).optimizer_of("t")
-    scaled = keras.mixed_precision.LossScaleOptimizer(inner, dynamic=True, initial_scale=2.0**127)
-    scaled.build([each.variable for each in trained])
-    before = [variable.numpy() for variable in collection.weights]
-    with tf.GradientTape() as tape:
-        loss = scaled.get_scaled_loss(4.0 * loss_of(outputs(collection, batch())))
-    found = scaled.get_unscaled_gradients(tape.gradient(loss, [each.source for each in trained]))
-    scaled.apply_gradients(zip(found, [each.variable for each in trained], strict=True))
-    for variable, old in zip(collection.weights, before, strict=True):
-        np.testing.assert_array_equal(variable, old)
-    assert float(scaled.loss_scale) == 2.0**126
-
-
-# Saved, and read in another process.
-
-
-@pytest.fixture(scope="module")
-def fresh(tmp_path_factory: pytest.TempPathFactory) -> tuple[Arrays, Arrays]:
-    """What trained collections of all cases give here, and what a fresh process reads from their files."""
-    folder: Path = tmp_path_factory.mktemp("fresh")
-    write_given(folder)
-    values = batch()
-    np.savez(folder / "batch.npz", **{name: value.numpy() for name, value in values.items()})
-    here: Arrays = {}
-    for name, case in CASES.items():
-        collection = collection_of(case, folder)
-        by = optimizers(collection.config)
-        for seed in range(3):
-            step(collection, by, values, seed)
-        served = collection.serve()
-        save(collection, served, folder / "served" / name)
-        tf.train.Checkpoint(embeddings=collection).write(str(folder / "checkpoints" / name))
-        here |= {f"{name}/trained/{key}": value.numpy() for key, value in outputs(collection, values).items()}
-        here |= {f"{name}/served/{key}": value.numpy() for key, value in outputs(collection, values, served).items()}
-    environment = {**os.environ, "PYTHONHASHSEED": "4321", "PYTHONPATH": os.pathsep.join(sys.path)}
-    script = [sys.executable, str(Path(__file__).with_name("fresh.py")), str(folder)]
-    done = subprocess.run(script, env=environment, cwd=Path(__file__).parents[2], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return here, dict(np.load(folder / "fresh.npz"))
-
-
-def save(collection: EmbeddingCollection, served: Mapping[str, Any], path: Path) -> None:
-    """As `export` does: the function, and the variables that it reads."""
-    specs = {
-        name: tf.TensorSpec([None, *value.shape[1:]], value.dtype, name.replace(".", "_"))
-        for name, value in batch().items()
-    }
-    graph = tf.function(lambda values: outputs(collection, values, served), autograph=False)
-    module = tf.Module()
-    module.serve = graph.get_concrete_function(specs)
-    module.read = list(module.serve.variables)
-    tf.saved_model.save(module, str(path), signatures={"serving_default": module.serve})
-
-
-@EVERY
-def test_a_bundles_graph_needs_tensorflow_alone(case: Case, fresh: tuple[Arrays, Arrays]) -> None:
-    here, there = fresh
-    name = name_of(case)
-    for key in ("concat", "recent"):
-        served, trained = here[f"{name}/served/{key}"], here[f"{name}/trained/{key}"]
-        # Another process, the same graph: the same bits.
-        np.testing.assert_array_equal(there[f"{name}/served/{key}"], served)
-        # Served rows are those in training, but for the precision: half a step of the largest number of a row.
-        largest = np.abs(trained).max()
-        steps = {"float32": 0.0, "float16": 2.0**-11, "bfloat16": 2.0**-8, "int8": 0.51 / 127}
-        tolerance = 0.0 if case.served == case.precision != "int8" else steps[case.served]
-        np.testing.assert_allclose(served, trained, rtol=0, atol=tolerance * largest)
-
-
-@EVERY
-def test_a_checkpoint_restores_the_trained_layer(case: Case, fresh: tuple[Arrays, Arrays]) -> None:
-    here, there = fresh
-    name = name_of(case)
-    for key in ("concat", "recent"):
-        np.testing.assert_array_equal(there[f"{name}/restored/{key}"], here[f"{name}/trained/{key}"])
-    if case.trains or "projection" in case.table:
-        assert not np.allclose(there[f"{name}/before/concat"], here[f"{name}/trained/concat"])
-
-
-def name_of(case: Case) -> str:
-    return next(name for name, each in CASES.items() if each is case)
-
-
-@only(lambda case: case.method in ("full", "hashed", "multiplexed", "vector"))
-def test_served_bytes_are_those_of_the_precision(case: Case, folder: Path) -> None:
-    collection = collection_of(case, folder)
-    rows = collection.tables["t"].store.rows
-    dim = collection.tables["t"].store.dim
-    a_row = {"float32": 4 * dim, "float16": 2 * dim, "bfloat16": 2 * dim, "int8": dim + 2}[case.served]
-    served: Any = collection.serve()["t"]
-    variables = {id(v): v for v in served.variables}.values()
-    found = sum(int(np.prod(v.shape)) * v.dtype.size for v in variables)
-    kept = 4 * 8 * rows + 4 * 8 * 6  # a projection of float32 rows may be served with them
-    assert found in ({rows * a_row, kept} if case.method == "vector" else {rows * a_row})
