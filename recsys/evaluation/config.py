@@ -1,19 +1,85 @@
-"""What is measured, and which of it decides when to stop."""
+"""What is measured, for whom, beside what, and which of it decides when to stop."""
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from collections.abc import Iterator
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveInt, field_validator, model_validator
+from pydantic import Field, FiniteFloat, PositiveFloat, PositiveInt, field_validator, model_validator
 
-from recsys.config.base import Config, Many
+from recsys.config.base import Config, Many, Misfit, default_tag, misfits
+from recsys.schema.config import Categorical, Feature, MultiValued, Numeric, SchemaConfig
 
 METRICS = ("recall", "precision", "hit_rate", "ndcg", "mrr", "map")
 """Ranking metrics of each user, at every cut-off."""
+Share = Annotated[float, Field(gt=0.0, lt=1.0)]
+
+
+class ItemFrequencySlices(Config):
+    """Items by their positive training events: the head, the torso and the tail of the catalogue, and cold items."""
+
+    kind: Literal["item_frequency"] = "item_frequency"
+    head: Share = 0.1
+    """Share of the trained items that are the head: the most frequent ones."""
+    tail: Share = 0.5
+    """Share that are the tail; the torso is between. Items without training events are cold."""
+
+    @model_validator(mode="after")
+    def _leave_a_torso(self) -> Self:
+        if self.head + self.tail >= 1:
+            raise ValueError(f"head and tail are {self.head + self.tail:g} together, which leaves no torso")
+        return self
+
+
+class UserActivitySlices(Config):
+    """Users by their positive training events, in groups of equal size; users with none are new."""
+
+    kind: Literal["user_activity"] = "user_activity"
+    groups: Annotated[int, Field(ge=2, le=10)] = 3
+    """How many groups."""
+
+
+class ReturningSlices(Config):
+    """New users, whom training never saw, against returning ones."""
+
+    kind: Literal["returning"] = "returning"
+
+
+class FeatureSlices(Config):
+    """One slice for each value of a feature of user, item or context, or for each range of a number.
+
+    A column that the model is not to read can be a feature with `input: false`.
+    """
+
+    kind: Literal["feature"] = "feature"
+    feature: str
+    """A categorical, multi-valued or numeric feature of the schema."""
+    top: PositiveInt = 10
+    """The most frequent values have a slice of their own, all others one together."""
+    edges: Many[FiniteFloat] | None = None
+    """Where the ranges of a number meet, rising; left out, its training quartiles."""
+
+    @field_validator("edges")
+    @classmethod
+    def _rise(cls, edges: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        if edges is not None and (not edges or list(edges) != sorted(set(edges))):
+            raise ValueError(f"edges must rise, as {sorted(set(edges)) or [0, 1]} do")
+        return edges
+
+
+Slices = Annotated[
+    ItemFrequencySlices | UserActivitySlices | ReturningSlices | FeatureSlices,
+    Field(discriminator="kind"),
+    default_tag("kind", "feature"),
+]
 
 
 class EvaluationConfig(Config):
-    """Full-catalogue ranking: every item is a candidate but for those that the user has already had."""
+    """How a model is measured.
+
+    A two_tower ranks the full catalogue: every item is a candidate but for those that the user has already had. A
+    ranker's probabilities are measured over all examples; cut-offs do not concern it.
+    """
 
     ks: Annotated[Many[PositiveInt], Field(min_length=1)] = (10, 50, 100)
     """Cut-offs, rising."""
@@ -21,6 +87,21 @@ class EvaluationConfig(Config):
     """The validation metric that early stopping and the choice of the best checkpoint look at, as METRIC@K."""
     users_per_block: PositiveInt = 4_096
     """Users ranked at once: bounds the memory."""
+    slices: Many[Slices] = (ItemFrequencySlices(), UserActivitySlices(), ReturningSlices())
+    """Groups of items, users or examples that are measured by themselves."""
+    small_slice: PositiveInt = 100
+    """Slices with fewer users are marked as small."""
+    category: str | None = None
+    """A categorical or multi-valued item feature. It gives the diversity and the miscalibration of recommendations, and
+    the baseline of categories in the history."""
+    recent: Share = 0.05
+    """Share of the positive training events, the newest, that the baseline `recent_popularity` counts."""
+    champion: str | None = None
+    """The run directory of an earlier, evaluated run, relative to the YAML, that this one is held to."""
+    clip: PositiveFloat | None = None
+    """The largest weight, one propensity over another, in off-policy estimates; left out, weights are not cut."""
+    leakage: Literal["refuse", "warn"] = "refuse"
+    """What becomes of data that tell of the future: no number, or a number with a warning in its record."""
 
     @field_validator("ks")
     @classmethod
@@ -35,3 +116,45 @@ class EvaluationConfig(Config):
         if self.monitor not in known:
             raise ValueError(f"monitor is {self.monitor!r}; with these ks it can be {', '.join(known)}")
         return self
+
+    @model_validator(mode="after")
+    def _slice_once(self) -> Self:
+        names = [slicing_name(each) for each in self.slices]
+        found: list[Misfit] = [
+            (("slices", str(at)), f"{name} is sliced by twice; remove one")
+            for at, name in enumerate(names)
+            if name in names[:at]
+        ]
+        if found:
+            raise misfits(found)
+        return self
+
+    def problems(self, schema: SchemaConfig) -> Iterator[Misfit]:
+        """What does not fit the schema: keys below `evaluation`, and why."""
+        for at, each in enumerate(self.slices):
+            if isinstance(each, FeatureSlices):
+                place, feature = ("slices", str(at)), schema.features.get(each.feature)
+                if not isinstance(feature, Categorical | MultiValued | Numeric):
+                    yield (*place, "feature"), f"{_said(each.feature, feature)}; {_named(schema, Numeric)}"
+                elif each.edges is not None and not isinstance(feature, Numeric):
+                    yield (*place, "edges"), f"{each.feature} is {feature.kind} and has no ranges; remove them"
+        feature = schema.features.get(self.category or "")
+        if self.category is not None:
+            if not isinstance(feature, Categorical | MultiValued):
+                yield ("category",), f"{_said(self.category, feature)}; {_named(schema)}"
+            elif feature.role != "item":
+                yield ("category",), f"{self.category} describes the {feature.role}, not the item; {_named(schema)}"
+
+
+def slicing_name(config: Slices) -> str:
+    """How records and `recsys compare` call these slices: the kind, or the feature."""
+    return config.feature if isinstance(config, FeatureSlices) else config.kind
+
+
+def _said(name: str, feature: Feature | None) -> str:
+    return f"no feature {name!r} in the schema" if feature is None else f"{name} is a {feature.kind}"
+
+
+def _named(schema: SchemaConfig, *more: type[Feature]) -> str:
+    fit = [name for name, feature in schema.features.items() if isinstance(feature, (Categorical, MultiValued, *more))]
+    return f"name one of {', '.join(fit)}" if fit else "remove it"
