@@ -216,8 +216,8 @@ def signature_name(name: str) -> str:
 
 
 def fields_of(schema: SchemaConfig, *roles: Role) -> dict[str, RawField]:
-    """The features with one of these roles, as a request carries them: `fields_of(schema, "user", "context")`."""
-    return {name: _field(feature) for name, feature in schema.of_role(*roles).items()}
+    """The model's inputs of these roles, as a request carries them: `fields_of(schema, "user", "context")`."""
+    return {name: _field(feature) for name, feature in schema.inputs(*roles).items()}
 
 
 def _field(feature: Feature) -> RawField:

@@ -14,14 +14,21 @@ MISSING = 0
 """The id of a missing value, and of padding."""
 Part = Literal["train", "valid", "test"]
 STAGES = {"train": 0, "valid": 1, "test": 2, "context": 3}
-"""Stage of an event; `context` events (of held-out users) stand in histories and are never predicted."""
+"""Stage of an event; `context` events (earlier ones of held-out users, or from before the training of a temporal split)
+stand in histories and are never predicted.
+"""
 
 
-class CategoricalInfo(Config):
+class _Info(Config):
+    role: Role
+    input: bool = True
+    """Whether the model reads it."""
+
+
+class CategoricalInfo(_Info):
     """A feature encoded by a vocabulary: 0 missing, then `oov_rows` OOV ids, then the values by falling train count."""
 
     kind: Literal["categorical"] = "categorical"
-    role: Role
     rows: int
     """Number of ids: 1 + oov_rows + size of the vocabulary."""
     oov_rows: int
@@ -29,11 +36,10 @@ class CategoricalInfo(Config):
     """Set for multi-valued features."""
 
 
-class FingerprintInfo(Config):
+class FingerprintInfo(_Info):
     """A feature encoded by `recsys.data.encoding.fingerprint`: 0 missing, otherwise 1 .. 2**63 - 1."""
 
     kind: Literal["fingerprint"] = "fingerprint"
-    role: Role
     max_length: int | None = None
 
 
@@ -42,16 +48,16 @@ class SequenceInfo(Config):
 
     kind: Literal["sequence"] = "sequence"
     role: Literal["user"] = "user"
+    input: Literal[True] = True
     of: str
     max_length: int
     age: bool
 
 
-class NumericInfo(Config):
+class NumericInfo(_Info):
     """A number, stored raw (float32, NaN for missing); the model's graph transforms it by these training statistics."""
 
     kind: Literal["numeric"] = "numeric"
-    role: Role
     transform: Literal["standardize", "log", "bucketize"]
     mean: float
     """Mean over the training rows (after the log, for `log`)."""
@@ -61,11 +67,10 @@ class NumericInfo(Config):
     """Strictly rising quantiles, for `bucketize`: the id is 0 for missing, else 1 + number of boundaries <= x."""
 
 
-class VectorInfo(Config):
+class VectorInfo(_Info):
     """A given dense embedding."""
 
     kind: Literal["vector"] = "vector"
-    role: Role
     dim: int
 
 
@@ -86,6 +91,8 @@ class Counts(Config):
     test: int
     dropped: int
     """Raw events that were neither positive nor negative."""
+    held_back: int = 0
+    """Events after the test part of a temporal split, which stand nowhere."""
 
 
 class DatasetInfo(Config):
@@ -102,3 +109,8 @@ class DatasetInfo(Config):
     """Kind of split."""
     has_time: bool
     rows_per_group: int
+
+    @property
+    def inputs(self) -> dict[str, FeatureInfo]:
+        """The features that the model reads."""
+        return {name: info for name, info in self.features.items() if info.input}

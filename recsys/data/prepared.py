@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -49,14 +49,18 @@ class HeldOut:
 
     Attributes:
         user_index: [Q] ascending.
-        query: user, history and context features, as in a batch of size Q.
+        query: user, history and context features that the model reads, as in a batch of size Q.
+        context: all context features, whether the model reads them or not.
         relevant: Q rows of item indices: the user's held-out positives.
+        gain: weight of each of them (1 where the schema names none), parallel to `relevant.values`.
         seen: Q rows of item indices: positives of earlier stages, which are not to be recommended again.
     """
 
     user_index: NDArray[np.int32]
     query: Features
+    context: Features
     relevant: Ragged
+    gain: NDArray[np.float32]
     seen: Ragged
 
 
@@ -88,8 +92,19 @@ class Prepared:
             )
 
     def names(self, *roles: Role) -> list[str]:
-        """Names of the features with one of these roles."""
-        return [name for name, info in self.info.features.items() if info.role in roles]
+        """Names of the features with one of these roles that the model reads."""
+        return [name for name, info in self.info.inputs.items() if info.role in roles]
+
+    def values(self, name: str) -> NDArray:
+        """The encoded column of a user or item feature, whether the model reads it or not: row n for index n.
+
+        Raises:
+            ValueError: the feature is a history or describes events; those have no value for each user or item.
+        """
+        info = self.info.features[name]
+        if isinstance(info, SequenceInfo) or info.role == "context":
+            raise ValueError(f"{name} is no column of the users or the items")
+        return dense((self.items if info.role == "item" else self.users)[name], self.info, name)
 
     @cached_property
     def items(self) -> pa.Table:
@@ -141,14 +156,14 @@ class Prepared:
 
     @cached_property
     def item_features(self) -> Features:
-        """Encoded item features, row n for item index n."""
-        return {name: dense(self.items[name], self.info, name) for name in self.names("item")}
+        """Encoded item features that the model reads, row n for item index n."""
+        return {name: self.values(name) for name in self.names("item")}
 
     @cached_property
     def user_features(self) -> Features:
-        """Encoded user features without histories, row n for user index n."""
+        """Encoded user features that the model reads, without histories, row n for user index n."""
         return {
-            name: dense(self.users[name], self.info, name)
+            name: self.values(name)
             for name in self.names("user")
             if not isinstance(self.info.features[name], SequenceInfo)
         }
@@ -193,29 +208,44 @@ class Prepared:
         longest = max(info.max_length for info in self._sequences.values())
         return np.concatenate([column, np.full(longest, MISSING, column.dtype)])
 
+    def examples(self, part: Part, columns: Sequence[str]) -> pa.Table:
+        """These columns of all examples of `part`, in the order of its files (that of `reader.Examples.whole`).
+
+        Raises:
+            DataError: the part has no examples at all.
+        """
+        files = sorted((self.path / part).glob("part-*.parquet"))
+        if not files:
+            raise DataError(
+                f"{self.info.name}: {part}", "no examples", "at least one", "enlarge the share in data.split"
+            )
+        return pq.read_table(files, columns=list(columns))
+
     def held_out(self, part: Part) -> HeldOut:
         """The users to evaluate on `part` ("valid" or "test").
 
         Raises:
             DataError: the part has no examples at all.
         """
-        if not any((self.path / part).glob("*.parquet")):
-            raise DataError(
-                f"{self.info.name}: {part}", "no examples", "at least one", "enlarge the share in data.split"
-            )
-        table = pq.read_table(self.path / part)
+        described = [name for name, info in self.info.features.items() if info.role == "context"]
+        time = ["time"] if self.info.has_time else []
+        own = ["user_index", "item_index", "label", "weight", "history_stop", *time]
+        table = self.examples(part, [*own, *described])
         table = table.filter(pa.compute.equal(table["label"], 1.0))
-        keys = [("user_index", "ascending"), *([("time", "ascending")] if self.info.has_time else [])]
-        table = table.sort_by([*keys, ("history_stop", "ascending"), ("item_index", "ascending")])
+        keys = ("user_index", *time, "history_stop", "item_index")
+        table = table.sort_by([(key, "ascending") for key in keys])
         rows = table["user_index"].to_numpy()
         users, first, query = np.unique(rows, return_index=True, return_inverse=True)
         head = table.take(pa.array(first))
-        context = {name: dense(head[name], self.info, name) for name in self.names("context")}
-        time = head["time"].to_numpy() if self.info.has_time else None
+        context = {name: dense(head[name], self.info, name) for name in described}
+        read = {name: context[name] for name in self.names("context")}
+        moment = head["time"].to_numpy() if self.info.has_time else None
         return HeldOut(
             user_index=users,
-            query=self.query_features(users, head["history_stop"].to_numpy(), context, time),
-            relevant=Ragged.from_pairs(query, table["item_index"].to_numpy(), len(users)),
+            query=self.query_features(users, head["history_stop"].to_numpy(), read, moment),
+            context=context,
+            relevant=Ragged.from_pairs(query, table["item_index"].to_numpy(), len(users)),  # keeps the order of rows
+            gain=table["weight"].to_numpy(),
             seen=self.seen_before(part).take(users),
         )
 

@@ -223,7 +223,7 @@ class EmbeddingsConfig(Config):
         """(dotted key, message) for everything that does not fit the schema."""
         found: list[tuple[str, str]] = []
         for name, feature in schema.features.items():
-            if reads_table(feature) and name not in self.features:
+            if feature.input and reads_table(feature) and name not in self.features:
                 found.append(("features", f"feature {name!r} ({feature.kind}) has no entry; name the table it reads"))
         for name, entry in self.features.items():
             found += [(f"features.{name}{key}", text) for key, text in self._feature_problems(name, entry, schema)]
@@ -238,6 +238,9 @@ class EmbeddingsConfig(Config):
         feature = schema.features.get(name)
         if feature is None:
             yield "", f"no feature {name!r} in the schema; it has {', '.join(schema.features)}"
+        elif not feature.input:
+            yield "", "the model does not read this feature (input: false); remove the entry, or make it an input"
+            return
         elif not reads_table(feature):
             if not isinstance(feature, Vector):
                 yield "", f"a {feature.kind} feature reads no table; remove the entry"

@@ -179,14 +179,17 @@ def measure(
 
 def served_items(prepared: Prepared) -> pa.Table:
     """The bundle's `items.parquet`: what a person or the item tower needs of the catalogue."""
-    table = prepared.items
-    return table.select([name for name in table.column_names if name in {"item", "title"} or name.startswith("raw.")])
+    inputs = [f"raw.{name}" for name in prepared.names("item")]
+    return prepared.items.select(_there(prepared.items, "item", "title", *inputs))
 
 
 def served_users(prepared: Prepared) -> pa.Table:
-    """The bundle's `users.parquet`: raw user features, the newest positive events in time order, all items seen."""
+    """The bundle's `users.parquet`: raw user features of a request, the newest positive events in time order, all items
+    seen.
+    """
     table, events, start = prepared.users, prepared.events, prepared.event_start
-    columns = {name: table[name] for name in table.column_names if name == "user" or name.startswith("raw.")}
+    inputs = [f"raw.{name}" for name in prepared.names("user")]
+    columns = {name: table[name] for name in _there(table, "user", *inputs)}
     sequences = [f.max_length for f in prepared.info.features.values() if isinstance(f, SequenceInfo)]
     longest = max([SHOWN, *sequences])
     user = np.repeat(np.arange(len(start) - 1), np.diff(start))
@@ -201,6 +204,11 @@ def served_users(prepared: Prepared) -> pa.Table:
     seen = pa.array(events.item_index, pa.int32())
     columns["seen"] = pa.LargeListArray.from_arrays(start, seen)
     return pa.table(columns)
+
+
+def _there(table: pa.Table, *names: str) -> list[str]:
+    """Those columns of the table, in its order: histories have no raw column, nor has every schema a title."""
+    return [name for name in table.column_names if name in names]
 
 
 def _encoder(prepared: Prepared, *roles: Role) -> Encoder:

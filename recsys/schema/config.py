@@ -44,6 +44,8 @@ class _Feature(Config):
     """Whom the feature describes: user, item or context."""
     column: str | None = None
     """The raw column; the feature's own name by default."""
+    input: bool = True
+    """Whether the model reads it; a feature that it does not read can still slice an evaluation."""
 
 
 class Categorical(_Feature):
@@ -80,6 +82,11 @@ class Sequence(Config):
         """Always `user`."""
         return "user"
 
+    @property
+    def input(self) -> bool:
+        """Always true."""
+        return True
+
 
 class Numeric(_Feature):
     """A number; null and NaN mean missing (the training mean after standardising, or a bucket of its own)."""
@@ -115,7 +122,7 @@ Feature = Annotated[Categorical | MultiValued | Sequence | Numeric | Vector, Fie
 RESERVED: Mapping[Role, frozenset[str]] = {
     "user": frozenset({"user", "event_start", "event_count"}),
     "item": frozenset({"item", "title", "train_count"}),
-    "context": frozenset({"user_index", "item_index", "label", "weight", "time", "history_stop"}),
+    "context": frozenset({"user_index", "item_index", "label", "weight", "propensity", "time", "history_stop"}),
 }
 """Columns that the prepared tables have anyway: no feature may be called so."""
 
@@ -134,6 +141,8 @@ class SchemaConfig(Config):
     """Unit of a numeric timestamp; dates and times are converted to it, finer parts cut off."""
     weight: str | None = None
     """Column with the example's weight in the loss (1 where left out)."""
+    propensity: str | None = None
+    """Column of the event log with the probability, in (0, 1], with which the logging policy chose the logged item."""
     title: str | None = None
     """Item column that people read in recommendations."""
     features: dict[str, Feature]
@@ -168,12 +177,18 @@ class SchemaConfig(Config):
         source = self.features.get(feature.of)
         if not isinstance(source, Categorical) or source.role != "item":
             yield f"`of` names {feature.of!r}, which is no categorical item feature; name one"
+        elif not source.input:
+            yield f"`of` names {feature.of!r}, which the model does not read; remove its `input: false`"
         if self.timestamp is None:
             yield "a sequence needs schema.timestamp: a history is what came strictly before; name the column"
 
     def of_role(self, *roles: Role) -> dict[str, Feature]:
         """The features with one of these roles, in the YAML's order."""
         return {name: feature for name, feature in self.features.items() if feature.role in roles}
+
+    def inputs(self, *roles: Role) -> dict[str, Feature]:
+        """Those of them that the model reads."""
+        return {name: feature for name, feature in self.of_role(*roles).items() if feature.input}
 
     def column(self, name: str) -> str:
         """The raw column of feature `name` (for a sequence: that of the feature it repeats)."""

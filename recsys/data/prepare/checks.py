@@ -142,7 +142,17 @@ def _event_checks(table: Table, data: DataConfig, schema: SchemaConfig) -> Itera
             "fill them (1 is the neutral weight), or drop these rows",
         )  # fmt: skip
         yield _Check(schema.weight, number(column) < 0, "a negative weight", "use weights of at least 0")
+    if schema.propensity is not None:
+        yield from _propensity_checks(schema.propensity, rows[schema.propensity])
     yield from _rule_checks(table, data)
+
+
+def _propensity_checks(name: str, column: ir.Column) -> Iterator[_Check]:
+    cure = "log the probability with which the item was chosen, or drop these rows"
+    absent = number(column).isnull() & ~is_unreadable_number(column)
+    yield _Check(name, is_unreadable_number(column), "text that is no number", "write numbers in (0, 1]")
+    yield _Check(name, absent, "no propensity (null or NaN)", cure)
+    yield _Check(name, (number(column) <= 0) | (number(column) > 1), "a propensity outside (0, 1]", cure)
 
 
 def _rule_checks(table: Table, data: DataConfig) -> Iterator[_Check]:

@@ -104,7 +104,7 @@ class Entities:
                 encoded.infos[name] = describe(name, feature, lambda: [held])
                 encoded.columns.update({f"raw.{name}": values, name: pc.fill_null(values, float("nan"))})
             case Vector():
-                encoded.infos[name] = VectorInfo(role=feature.role, dim=feature.dim)
+                encoded.infos[name] = VectorInfo(role=feature.role, input=feature.input, dim=feature.dim)
                 encoded.columns.update({f"raw.{name}": values, name: fixed(values, feature.dim)})
 
     def _raw(self, events: ir.Table) -> dict[str, pa.Array]:

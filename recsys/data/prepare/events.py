@@ -55,8 +55,9 @@ def _holds(rows: ir.Table, rule: Rule) -> ir.BooleanValue:
 def keep(rows: ir.Table, layout: Layout, data: DataConfig, schema: SchemaConfig) -> ir.Table:
     """The positive and negative events with canonical columns.
 
-    user, item: text; time: int64 (if there is one); label, weight: float32; the features read from the event log;
-    `values`, the digest of all that (numbers apart, which have no portable text: `ranked` lets them break ties).
+    user, item: text; time: int64 (if there is one); label, weight: float32; propensity: float64 (if there is one); the
+    features read from the event log; `values`, the digest of all that (numbers apart, which have no portable text:
+    `ranked` lets them break ties).
     """
     positive, negative = labels(rows, data)
     columns: dict[str, ir.Value] = {
@@ -67,6 +68,8 @@ def keep(rows: ir.Table, layout: Layout, data: DataConfig, schema: SchemaConfig)
         if schema.weight is None
         else number(rows[schema.weight]).cast("float32"),
     }
+    if schema.propensity is not None:
+        columns["propensity"] = number(rows[schema.propensity])
     if schema.timestamp is not None:
         columns["time"] = moment(rows[schema.timestamp], schema.timestamp_unit)
     if layout.title == "events" and schema.title is not None:

@@ -54,7 +54,7 @@ class Examples:
                 counts = held.group_by(value=held[stored(name)]).aggregate(count=lambda t: t.count()).order_by("value")
                 return describe(name, feature, lambda: self._runner.batches(counts))
             case Vector():
-                return VectorInfo(role=feature.role, dim=feature.dim)
+                return VectorInfo(role=feature.role, input=feature.input, dim=feature.dim)
             case _:
                 raise TypeError(f"{feature.kind} features do not describe events")
 

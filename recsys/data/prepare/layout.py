@@ -93,6 +93,8 @@ def _column_problems(
         yield from _problems(events, schema.timestamp, "a time", ("integer", "float", "text", "time"))
     if schema.weight is not None:
         yield from _problems(events, schema.weight, "a weight", NUMBERS)
+    if schema.propensity is not None:
+        yield from _problems(events, schema.propensity, "a propensity", NUMBERS)
     if layout.title is not None and schema.title is not None:
         yield from _problems(tables[layout.title], schema.title, "a title", CATEGORIES)
     if "items" in tables:

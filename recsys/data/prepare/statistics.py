@@ -55,6 +55,7 @@ def describe(name: str, feature: Numeric, stream: Stream) -> NumericInfo:
         boundaries = sorted(set(values_at(stream(), ranks)))
     return NumericInfo(
         role=feature.role,
+        input=feature.input,
         transform=feature.transform,
         mean=mean,
         std=std if std > ROUNDING * max(abs(mean), 1.0) else 1.0,

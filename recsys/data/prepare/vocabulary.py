@@ -60,7 +60,7 @@ def make_encoder(feature: Categorical | MultiValued, values: Values) -> Encoder:
     """Decide the ids: fingerprints, or OOV ids and then the vocabulary by falling count, ties in code point order."""
     max_length = feature.max_length if isinstance(feature, MultiValued) else None
     if isinstance(feature.encoding, HashEncoding):
-        hashed = FingerprintInfo(role=feature.role, max_length=max_length)
+        hashed = FingerprintInfo(role=feature.role, input=feature.input, max_length=max_length)
         return Encoder(values.text, fingerprint(values.text), None, hashed)
     oov_rows = feature.encoding.oov_rows
     order = pc.sort_indices(
@@ -72,7 +72,11 @@ def make_encoder(feature: Categorical | MultiValued, values: Values) -> Encoder:
     ids[members] = 1 + oov_rows + np.arange(len(members))
     vocabulary = pa.table({"value": values.text.take(pa.array(members)), "count": values.count[members]})
     info = CategoricalInfo(
-        role=feature.role, rows=1 + oov_rows + len(members), oov_rows=oov_rows, max_length=max_length
+        role=feature.role,
+        input=feature.input,
+        rows=1 + oov_rows + len(members),
+        oov_rows=oov_rows,
+        max_length=max_length,
     )
     return Encoder(values.text, ids, vocabulary, info)
 

@@ -15,6 +15,7 @@ BASE = {
     "item_index": pa.int32(),
     "label": pa.float32(),
     "weight": pa.float32(),
+    "propensity": pa.float64(),
     "time": pa.int64(),
     "stage": pa.int8(),
     "history_stop": pa.int64(),
