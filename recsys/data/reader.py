@@ -44,12 +44,14 @@ class RowGroups:
 
     Args:
         folder: holds `part-*.parquet`.
+        positives_only: as if the rows whose label is not 1 were not there.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, positives_only: bool = False) -> None:
+        self._positives_only = positives_only
         self._files = [pq.ParquetFile(path, memory_map=True) for path in sorted(folder.glob("part-*.parquet"))]
         self._groups = [(f, g) for f, file in enumerate(self._files) for g in range(file.metadata.num_row_groups)]
-        self._sizes = np.array([self._files[f].metadata.row_group(g).num_rows for f, g in self._groups], dtype=np.int64)
+        self._sizes = np.array([self._size(f, g) for f, g in self._groups], dtype=np.int64)
         self.rows = int(self._sizes.sum())
 
     @property
@@ -71,7 +73,7 @@ class RowGroups:
         for at in range(0, len(order), pool):
             groups = order[at : at + pool]
             stop = first + int(self._sizes[groups].sum())
-            if stop > start:
+            if stop > max(start, first):
                 table = self._read(groups)
                 if shuffle is not None:
                     # Numbered from 1: numpy takes [seed, epoch, 0] for [seed, epoch].
@@ -81,8 +83,18 @@ class RowGroups:
                 yield first + skipped, table.slice(skipped)
             first = stop
 
+    def _size(self, file: int, group: int) -> int:
+        if not self._positives_only:
+            return int(self._files[file].metadata.row_group(group).num_rows)
+        return int(np.count_nonzero(_positive(self._files[file].read_row_group(group, columns=["label"]))))
+
     def _read(self, groups: NDArray[np.int64]) -> pa.Table:
-        return pa.concat_tables(self._files[f].read_row_group(g) for f, g in (self._groups[i] for i in groups))
+        table = pa.concat_tables(self._files[f].read_row_group(g) for f, g in (self._groups[i] for i in groups))
+        return table.filter(_positive(table)) if self._positives_only else table
+
+
+def _positive(table: pa.Table) -> pa.ChunkedArray:
+    return pa.compute.equal(table["label"], 1.0)
 
 
 class Examples:
@@ -93,21 +105,25 @@ class Examples:
         part: "train", "valid" or "test".
         batch_size: of the global batch; the epoch's last incomplete batch is left out.
         seed: shuffles; None keeps the shards' order.
+        positives_only: batches hold the examples of label 1 alone, as a two-tower model needs them.
 
     Raises:
-        DataError: the part has fewer rows than one batch.
+        DataError: the part has fewer such rows than one batch.
     """
 
-    def __init__(self, prepared: Prepared, part: Part, batch_size: int, seed: int | None) -> None:
+    def __init__(
+        self, prepared: Prepared, part: Part, batch_size: int, seed: int | None, positives_only: bool = False
+    ) -> None:
         self._prepared = prepared
         self._part, self._seed = part, seed
-        self._groups = RowGroups(prepared.path / part)
+        self._positives_only = positives_only
+        self._groups = RowGroups(prepared.path / part, positives_only)
         self.batch_size = batch_size
         self.steps_per_epoch = self._groups.rows // batch_size
         if self.steps_per_epoch == 0:
             raise DataError(
                 f"{prepared.info.name}: {part}",
-                f"{self._groups.rows} rows",
+                f"{self._groups.rows} {'positive rows' if positives_only else 'rows'}",
                 f"at least one batch of {batch_size}",
                 "lower training.batch_size",
             )
@@ -133,8 +149,9 @@ class Examples:
         return dataset.rebatch(size, drop_remainder=True).prefetch(2)
 
     def whole(self, rows: int) -> tf.data.Dataset:
-        """Every row once, in file order, in batches of `rows` (the last may be smaller): for scoring."""
-        return self._dataset(lambda: self._pieces(self._groups.tables())).rebatch(rows).prefetch(2)
+        """Every row once, negatives too, in file order, in batches of `rows` (the last may be smaller): for scoring."""
+        groups = RowGroups(self._prepared.path / self._part)
+        return self._dataset(lambda: self._pieces(groups.tables())).rebatch(rows).prefetch(2)
 
     def store(self) -> Path:
         """Writes all batches of epoch 0 beside the prepared shards, once, for `tf.data.Dataset.load`; returns the path.
@@ -142,14 +159,15 @@ class Examples:
         For parameter servers: their workers run the input graph in another process, where no Python generator can
         follow. They are not synchronised, so neither is their order resumed.
         """
-        folder = self._prepared.path / "stored" / f"{self._part}-{self.batch_size}-{self._seed}"
+        name = f"{self._part}-{self.batch_size}-{self._seed}" + ("-positives" if self._positives_only else "")
+        folder = self._prepared.path / "stored" / name
         if not folder.exists():
             with new_folder(folder) as temporary:
                 self.batches(0).save(str(temporary))
         return folder
 
     def sample(self, rows: int = 2) -> dict[str, Any]:
-        """The first rows in file order, as a batch: what a model is built with."""
+        """The first rows in file order, as a batch: what a model is built with. At least one row."""
         _, table = next(self._groups.tables())
         return self._batch(table.slice(0, rows))
 

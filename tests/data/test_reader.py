@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from recsys._compat import tf
 from recsys.data import reader
@@ -51,6 +53,44 @@ def pools(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     prepared = Prepared(renumber(write_world(tmp_path_factory.mktemp("worlds") / "pools"), 5, 1))
     assert len(RowGroups(prepared.path / "train")._groups) == 5 * reader.POOL + 1
     return prepared
+
+
+def label(folder: Path, labels: NDArray[np.bool_]) -> Path:
+    """Gives the rows of the train part these labels, by their numbers."""
+    for path in (folder / "train").iterdir():
+        file = pq.ParquetFile(path)
+        with pq.ParquetWriter(path.with_suffix(".new"), file.schema_arrow) as writer:
+            for group in range(file.num_row_groups):
+                table = file.read_row_group(group)
+                own = labels[table["weight"].to_numpy().astype(int)].astype(np.float32)
+                at = table.schema.get_field_index("label")
+                writer.write_table(table.set_column(at, table.schema.field(at), pa.array(own)))
+        path.with_suffix(".new").replace(path)
+    return folder
+
+
+def without_negatives(folder: Path) -> Path:
+    """Removes the rows of label 0 from each row group of the train part, and row groups that have no others."""
+    for path in (folder / "train").iterdir():
+        file = pq.ParquetFile(path)
+        with pq.ParquetWriter(path.with_suffix(".new"), file.schema_arrow) as writer:
+            for group in range(file.num_row_groups):
+                table = file.read_row_group(group)
+                writer.write_table(table.filter(pa.compute.equal(table["label"], 1.0)))
+        path.with_suffix(".new").replace(path)
+    return folder
+
+
+LABELS = np.random.default_rng(5).random(ROWS) < 0.6
+LABELS[:13] = LABELS[60:120] = False  # whole row groups and a whole pool, where groups have 5 rows
+
+
+@pytest.fixture(scope="module", params=[(5, 3), (64, 1), (1_000, 2)], ids=["many pools", "one pool", "group a file"])
+def labelled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    """The world with negatives in its train part."""
+    group, files = request.param
+    folder = tmp_path_factory.mktemp("worlds") / "labelled"
+    return Prepared(label(renumber(write_world(folder), group, files), LABELS))
 
 
 def numbers(examples: Examples, epoch: int = 0, step: int = 0, **how: Any) -> list[list[int]]:
@@ -253,3 +293,88 @@ def test_an_empty_part_is_an_error(tmp_path: Path) -> None:
     (folder / "valid" / "part-00000.parquet").unlink()
     with pytest.raises(DataError, match="valid: 0 rows"):
         Examples(Prepared(folder), "valid", 1, None)
+
+
+def positives(prepared: Prepared, batch_size: int, seed: int | None) -> Examples:
+    return Examples(prepared, "train", batch_size, seed, positives_only=True)
+
+
+@pytest.mark.parametrize("seed", [None, 7])
+def test_an_epoch_of_positives_has_each_of_them_once_and_no_negative(labelled: Prepared, seed: int | None) -> None:
+    positive = np.flatnonzero(LABELS).tolist()
+    rows = flat(numbers(positives(labelled, 1, seed), 2))
+    assert sorted(rows) == positive
+    assert (rows == positive) == (seed is None)
+    examples = positives(labelled, 8, seed)
+    batches = numbers(examples, 2)
+    assert examples.steps_per_epoch == len(batches) == len(positive) // 8
+    assert flat(batches) == rows[: 8 * len(batches)]
+    assert set(np.concatenate([batch["label"] for batch in examples.batches(0)])) == {1.0}
+    assert len(flat(numbers(Examples(labelled, "train", 1, seed)))) == ROWS  # unless they are asked for
+
+
+@pytest.mark.parametrize("seed", [None, 7])
+def test_positives_alone_are_the_batches_of_a_world_without_negatives(
+    labelled: Prepared, tmp_path: Path, seed: int | None
+) -> None:
+    """Row group by row group: what the negatives said, and where they stood, leaves no trace."""
+    folder = tmp_path / "cleaned"
+    shutil.copytree(labelled.path, folder)
+    cleaned = Prepared(without_negatives(folder))
+    for epoch in (0, 1):
+        ours, theirs = positives(labelled, 8, seed).batches(epoch), Examples(cleaned, "train", 8, seed).batches(epoch)
+        pairs = list(zip(ours, theirs, strict=True))
+        assert len(pairs) == LABELS.sum() // 8
+        for one, other in pairs:
+            tf.nest.map_structure(np.testing.assert_array_equal, one, other)
+
+
+def test_where_all_are_positive_nothing_changes(world: Prepared) -> None:
+    assert numbers(positives(world, 8, 7), 1) == numbers(Examples(world, "train", 8, 7), 1)
+
+
+@settings(max_examples=5)
+@given(data=st.data())
+def test_seeking_among_positives_gives_the_batches_that_follow(labelled: Prepared, data: st.DataObject) -> None:
+    examples = positives(
+        labelled, data.draw(st.integers(1, 40), "batch"), data.draw(st.sampled_from([None, 3]), "seed")
+    )
+    step = data.draw(st.integers(0, examples.steps_per_epoch), "step")
+    with patch.object(reader, "CHUNK", data.draw(st.sampled_from([1, 7, 65_536]), "chunk")):
+        assert numbers(examples, 1, step) == numbers(examples, 1)[step:]
+
+
+@pytest.mark.parametrize(("workers", "chunk", "step"), [(2, 5, 0), (3, 65_536, 1), (4, 7, 3)])
+def test_the_workers_share_each_batch_of_positives(labelled: Prepared, workers: int, chunk: int, step: int) -> None:
+    examples = positives(labelled, 12, 3)
+    whole = numbers(examples, 1, step)
+    with patch.object(reader, "CHUNK", chunk):
+        slices = [numbers(examples, 1, step, shard=Shard(n, workers)) for n in range(workers)]
+    assert all(len(batch) == 12 // workers for batches in slices for batch in batches)
+    assert [flat(list(parts)) for parts in zip(*slices, strict=True)] == whole
+
+
+def test_scoring_reads_the_negatives_too_and_a_sample_is_positive(labelled: Prepared) -> None:
+    """Though the first row groups hold no positive."""
+    examples = positives(labelled, 8, 3)
+    whole = [batch["weight"].numpy().astype(int).tolist() for batch in examples.whole(64)]
+    assert flat(whole) == list(range(ROWS))
+    sample = examples.sample()
+    assert sample["label"].tolist() == [1.0] * len(sample["label"])
+    assert sample["weight"][0] == np.flatnonzero(LABELS)[0]
+
+
+def test_stored_positives_have_a_folder_of_their_own(tmp_path: Path) -> None:
+    prepared = Prepared(label(renumber(write_world(tmp_path / "world"), 16, 1), LABELS))
+    every, some = Examples(prepared, "train", 40, 3), positives(prepared, 40, 3)
+    assert every.store() != some.store()
+    for examples in (every, some):
+        stored = tf.data.Dataset.load(str(examples.store()))
+        assert [batch["weight"].numpy().astype(int).tolist() for batch in stored] == numbers(examples)
+
+
+def test_too_few_positives_are_an_error(labelled: Prepared) -> None:
+    count = int(LABELS.sum())
+    assert positives(labelled, count, 0).steps_per_epoch == 1
+    with pytest.raises(DataError, match=f"train: {count} positive rows; expected at least one batch of {count + 1}"):
+        positives(labelled, count + 1, 0)
