@@ -94,12 +94,13 @@ class ExperimentConfig(Config):
         model, found = self.model, list[Misfit]()
         if isinstance(model, RankerConfig):
             return self._ranker_problems(model)
-        if self.data.negatives is not None:
-            found.append((("data", "negatives"), "a two_tower model trains on positives alone; remove it"))
+        if self.table_schema.propensity is not None and self.data.negatives is None:
+            text = "off-policy estimates need the events without reward too; say in data.negatives which they are"
+            found.append((("schema", "propensity"), text))
         widths, sound = {}, not self.embeddings.problems(self.table_schema)
         for name, tower, features in (
-            ("query", model.query, self.table_schema.of_role("user", "context")),
-            ("item", model.item, self.table_schema.of_role("item")),
+            ("query", model.query, self.table_schema.inputs("user", "context")),
+            ("item", model.item, self.table_schema.inputs("item")),
         ):
             if not features:
                 found.append((("schema", "features"), f"the {name} tower has no feature; add one"))
@@ -112,7 +113,7 @@ class ExperimentConfig(Config):
         return found
 
     def _ranker_problems(self, model: RankerConfig) -> list[Misfit]:
-        found, features = list[Misfit](), self.table_schema.features
+        found, features = list[Misfit](), self.table_schema.inputs("user", "context", "item")
         if self.data.negatives is None:
             found.append((("data", "negatives"), "a ranker learns from negatives too; say which events are"))
         if not features:

@@ -64,6 +64,9 @@ def _info(unit: Literal["s", "ms", "us"]) -> DatasetInfo:
             "taste": VectorInfo(role="user", dim=2),
             "screen": CategoricalInfo(role="context", rows=9, oov_rows=1),
             "price": NumericInfo(role="context", transform="standardize", mean=0.0, std=1.0),
+            "shops": CategoricalInfo(role="item", input=False, rows=9, oov_rows=1, max_length=2),
+            "region": NumericInfo(role="user", input=False, transform="standardize", mean=0.0, std=1.0),
+            "site": FingerprintInfo(role="context", input=False),
             "recent": SequenceInfo(of="film", max_length=3, age=True),
             "prints": SequenceInfo(of="print", max_length=5, age=False),
         },
@@ -75,18 +78,22 @@ def _info(unit: Literal["s", "ms", "us"]) -> DatasetInfo:
 
 
 def _part(path: Path, *rows: tuple[int, int, float, int, int, int, float]) -> None:
-    """(user, item, label, time, history_stop, screen, price) of each example."""
+    """(user, item, label, time, history_stop, screen, price) of each example; by the time go weight, site and
+    propensity.
+    """
     user, item, label, time, stop, screen, price = zip(*rows, strict=True)
     path.mkdir()
     columns = {
         "user_index": pa.array(user, pa.int32()),
         "item_index": pa.array(item, pa.int32()),
         "label": pa.array(label, pa.float32()),
-        "weight": pa.array([1.0] * len(rows), pa.float32()),
+        "weight": pa.array([moment / 10 for moment in time], pa.float32()),
         "time": pa.array(time, pa.int64()),
         "history_stop": pa.array(stop, pa.int64()),
         "screen": pa.array(screen, pa.int32()),
         "price": pa.array(price, pa.float32()),
+        "site": pa.array([2 * moment for moment in time], pa.int64()),
+        "propensity": pa.array([1 / moment for moment in time], pa.float64()),
     }
     pq.write_table(pa.table(columns), path / "part-00000.parquet")
 
@@ -99,6 +106,7 @@ def write_paper(path: Path, unit: Literal["s", "ms", "us"] = "s") -> Path:
         "film": pa.array([2, 3, 4, 5, 6], pa.int32()),
         "print": pa.array(FINGERPRINTS),
         "tags": pa.array([[7], [], [5, 3, 8], [2, 4], [6]], pa.list_(pa.int32())),
+        "shops": pa.array([[3], [], [2, 4], [5], [6]], pa.list_(pa.int32())),
     }
     users = {
         "user": ["ann", "bob", "cem", "dee", "eva"],
@@ -106,6 +114,7 @@ def write_paper(path: Path, unit: Literal["s", "ms", "us"] = "s") -> Path:
         "event_count": pa.array([6, 2, 0, 2, 1], pa.int32()),
         "marks": pa.array([[2**61, 3], [], [1], [], [2]], pa.list_(pa.int64())),
         "taste": pa.array([[n, n + 0.5] for n in range(5)], pa.list_(pa.float32(), 2)),
+        "region": pa.array([0.5, 1.5, np.nan, 3.5, 4.5], pa.float32()),
     }
     pq.write_table(pa.table(items), path / "items.parquet", row_group_size=2)
     pq.write_table(pa.table(users), path / "users.parquet", row_group_size=2)
@@ -185,6 +194,40 @@ def test_held_out_asks_at_the_moment_of_the_first_held_out_positive(paper: Prepa
     assert query["taste"].tolist() == [[0.0, 0.5], [1.0, 1.5], [3.0, 3.5]]
 
 
+def test_held_out_knows_the_context_that_the_model_does_not_read(paper: Prepared) -> None:
+    held_out = paper.held_out("test")
+    assert list(held_out.context) == ["screen", "price", "site"]
+    assert held_out.context["site"].tolist() == [80, 100, 18]
+    assert held_out.context["screen"].tolist() == held_out.query["screen"].tolist() == [3, 4, 5]
+    assert set(held_out.query) == {"marks", "taste", "screen", "price", "recent", "recent.age", "prints"}
+
+
+def test_a_gain_stands_by_its_event(paper: Prepared) -> None:
+    held_out = paper.held_out("test")
+    gains = dict(
+        zip(zip(held_out.relevant.row_of_value, held_out.relevant.values, strict=True), held_out.gain, strict=True)
+    )
+    assert gains == pytest.approx({(0, 4): 4.0, (0, 0): 4.5, (1, 4): 5.0, (2, 1): 0.9})
+    assert held_out.gain.dtype == np.float32
+
+
+def test_values_of_any_feature_that_users_or_items_have(paper: Prepared) -> None:
+    assert paper.values("shops").tolist() == [[3, 0], [0, 0], [2, 4], [5, 0], [6, 0]]
+    np.testing.assert_array_equal(paper.values("region"), np.float32([0.5, 1.5, np.nan, 3.5, 4.5]))
+    assert paper.values("film").tolist() == [2, 3, 4, 5, 6]
+    assert paper.values("taste").shape == (5, 2)
+    for name in ("recent", "screen", "site"):
+        with pytest.raises(ValueError, match=f"{name} is no column of the users or the items"):
+            paper.values(name)
+
+
+def test_columns_of_a_part_in_the_order_of_its_files(paper: Prepared) -> None:
+    table = paper.examples("test", ["site", "propensity", "user_index"])
+    assert table.column_names == ["site", "propensity", "user_index"]
+    assert table["site"].to_pylist() == [90, 18, 120, 80, 100]
+    assert table["propensity"].to_pylist() == [1 / 45, 1 / 9, 1 / 60, 1 / 40, 1 / 50]
+
+
 def test_validation_knows_nothing_of_the_test_part(paper: Prepared) -> None:
     held_out = paper.held_out("valid")
     assert held_out.user_index.tolist() == [ANN]
@@ -206,6 +249,8 @@ def test_names_by_role(paper: Prepared) -> None:
     assert paper.names("item") == ["film", "print", "tags"]
     assert paper.names("user", "context") == ["marks", "taste", "screen", "price", "recent", "prints"]
     assert list(paper.user_features) == ["marks", "taste"]
+    assert list(paper.item_features) == ["film", "print", "tags"]
+    assert set(paper.info.features) - set(paper.info.inputs) == {"shops", "region", "site"}
 
 
 @pytest.mark.parametrize(
@@ -247,3 +292,5 @@ def test_a_part_without_examples_is_an_error(tmp_path: Path) -> None:
     (folder / "valid" / "part-00000.parquet").unlink()
     with pytest.raises(DataError, match=r"paper: valid: no examples.*data\.split"):
         Prepared(folder).held_out("valid")
+    with pytest.raises(DataError, match=r"paper: valid: no examples.*data\.split"):
+        Prepared(folder).examples("valid", ["label"])

@@ -82,6 +82,17 @@ def test_a_table_for_a_feature_that_reads_none() -> None:
     ]
 
 
+@pytest.mark.parametrize("name", ["user_id", "year", "image", "price"])
+def test_a_feature_that_the_model_does_not_read(name: str) -> None:
+    features = {**SCHEMA.features, name: SCHEMA.features[name].model_copy(update={"input": False})}
+    schema = SCHEMA.model_copy(update={"features": features})
+    without = {reader: table for reader, table in READ.items() if reader != name}
+    assert config(without).problems(schema) == []
+    ((key, message),) = config({**without, name: "ids"}).problems(schema)
+    assert key == f"features.{name}"
+    assert message == "the model does not read this feature (input: false); remove the entry, or make it an input"
+
+
 def test_a_feature_that_the_schema_lacks() -> None:
     ((key, message),) = problems({**READ, "colour": "ids"})
     assert key == "features.colour"

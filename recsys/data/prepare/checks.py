@@ -132,7 +132,8 @@ def _event_checks(table: Table, data: DataConfig, schema: SchemaConfig) -> Itera
         absent = column.isnull() if form(column.type()) == "time" else number(column).isnull()
         yield _Check(
             schema.timestamp, absent & ~is_unreadable_number(column), "no time (null or NaN)",
-            "drop these rows, or leave schema.timestamp out (no histories, data.split.kind: random or by_user)",
+            "drop these rows, or leave schema.timestamp out (no histories; data.split.kind: random, by_user, cold_users or "
+            "cold_items)",
         )  # fmt: skip
     if schema.weight is not None:
         column = rows[schema.weight]
@@ -149,8 +150,9 @@ def _event_checks(table: Table, data: DataConfig, schema: SchemaConfig) -> Itera
 
 def _propensity_checks(name: str, column: ir.Column) -> Iterator[_Check]:
     cure = "log the probability with which the item was chosen, or drop these rows"
+    if form(column.type()) == "text":
+        yield _Check(name, is_unreadable_number(column), "text that is no number", "write numbers in (0, 1]")
     absent = number(column).isnull() & ~is_unreadable_number(column)
-    yield _Check(name, is_unreadable_number(column), "text that is no number", "write numbers in (0, 1]")
     yield _Check(name, absent, "no propensity (null or NaN)", cure)
     yield _Check(name, (number(column) <= 0) | (number(column) > 1), "a propensity outside (0, 1]", cure)
 

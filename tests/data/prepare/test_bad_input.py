@@ -115,6 +115,35 @@ def test_rows_with_gaps_are_counted_and_all_said_at_once(refuse, line):
     assert len(problems) == 6
 
 
+def test_propensities_that_are_no_probabilities(refuse, line):
+    log = {**line, "p": [0.5, 0.0, -0.1, 1.5, math.inf, math.nan, None, 1.0, 1e-9, 1.0]}
+    problems = refuse(
+        DataError,
+        [
+            "column 'p': 2 rows hold no propensity (null or NaN); log the probability",
+            "column 'p': 4 rows hold a propensity outside (0, 1]; log the probability",
+        ],
+        log,
+        schema={"propensity": "p"},
+    )
+    assert len(problems) == 2
+    texts = {**line, "p": ["0.5", "high", "2", "", *["1e-3"] * 6]}
+    problems = refuse(
+        DataError,
+        [
+            "column 'p': 1 row holds text that is no number; write numbers in (0, 1]",
+            "column 'p': 1 row holds no propensity",
+            "column 'p': 1 row holds a propensity outside (0, 1]",
+        ],
+        texts,
+        schema={"propensity": "p"},
+    )
+    assert len(problems) == 3
+    refuse(SchemaError, ["column 'p': not there, needed for a propensity"], line, schema={"propensity": "p"})
+    lists = {**line, "p": [[0.5]] * 10}
+    refuse(SchemaError, ["column 'p': holds lists", "needed for a propensity"], lists, schema={"propensity": "p"})
+
+
 def test_both_positive_and_negative(refuse, line):
     rules = {"positives": {"column": "time", "at_least": 3}, "negatives": {"column": "time", "at_most": 4}}
     refuse(DataError, ["2 rows hold events that are both positive and negative", "exclude each other"], line, **rules)

@@ -196,6 +196,39 @@ def test_weights_labels_and_dropped_events(run, line):
     assert result.info.counts.events == 8
 
 
+def test_propensities_stand_beside_the_examples(run, line):
+    given = [1.0, 1e-12, 0.1, 0.25, *[0.5] * 6]
+    result = run({**line, "p": given}, schema={"propensity": "p"})
+    found = {row["item"]: row["propensity"] for part in ("train", "valid", "test") for row in result.examples(part)}
+    assert found == {f"i{n}": p for n, p in enumerate(given)}, "float64: equal to the last bit"
+    assert result.info.features == {}
+    assert "propensity" not in result.table("events/part-00000").column_names
+    assert "propensity" not in run(line).table("train/part-00000").column_names
+
+
+def test_what_the_model_does_not_read_is_prepared_alike(run, line):
+    """Only `input` in dataset.json tells the two apart."""
+    log = {**line, "colour": list("aabbccabcd"), "shop": list("xxyyxxyyxx"), "v": [[float(n), 1.0] for n in range(10)]}
+    log |= {"x": [float(n) for n in range(10)], "sort": list("uuuuvvvvvv"), "tags": [["p", "q"]] * 10}
+    features = {
+        "colour": categorical("context"),
+        "v": {"role": "context", "kind": "vector", "dim": 2},
+        "shop": categorical("item"),
+        "w": {"role": "item", "kind": "vector", "dim": 2, "column": "v"},
+        "tags": {"role": "item", "kind": "multi_valued", "encoding": {"kind": "hash"}},
+        "x": {"role": "user", "kind": "numeric", "transform": "bucketize"},
+        "sort": categorical("user", encoding={"kind": "hash"}),
+    }
+    plain = run(log, features)
+    sliced = run(log, {name: {**feature, "input": False} for name, feature in features.items()})
+    files = [{p.relative_to(r.folder): p.read_bytes() for p in r.folder.rglob("*.parquet")} for r in (plain, sliced)]
+    assert files[0] == files[1]
+    assert list(plain.info.inputs) == list(features)
+    assert sliced.info.inputs == {}
+    for name, info in plain.info.features.items():
+        assert info.model_copy(update={"input": False}) == sliced.info.features[name]
+
+
 def test_times_keep_their_unit(run, line):
     moments = [datetime.datetime(2020, 1, 1, 0, 0, n, 750_010, datetime.UTC) for n in range(10)]
     start = 1_577_836_800
