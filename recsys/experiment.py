@@ -273,7 +273,7 @@ class Experiment:
         return make_model(
             self.config.model,
             self.config.embeddings.at(self.base_dir),
-            prepared.info.features,
+            prepared.info.inputs,
             prepared.train_count,
             self.config.seed,
             Vocabularies(prepared.frequencies, prepared.vocabulary),
@@ -318,7 +318,9 @@ class Experiment:
     def _examples(self) -> Examples:
         from recsys.data.reader import Examples
 
-        return Examples(self.prepared, "train", self.config.training.batch_size, self.config.seed)
+        config = self.config
+        positives_only = isinstance(config.model, TwoTowerConfig)  # its negatives are the batch's other items
+        return Examples(self.prepared, "train", config.training.batch_size, config.seed, positives_only)
 
     @cached_property
     def _strategy(self) -> Any:

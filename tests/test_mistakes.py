@@ -279,8 +279,6 @@ MISTAKES = [
           ("--set model.interaction.projection_dim: ", "a rank of 99 saves nothing", "leave it out"),
           more="--set 'model={kind: ranker, interaction: {kind: cross}}' --set model.interaction.projection_dim=99 "
                "--set 'data.negatives={column: rating, at_most: 2}'"),
-    check("two_tower with negatives", nothing, ("--set data.negatives: ", "positives alone", "remove it"),
-          more="--set 'data.negatives={column: rating, at_most: 2}'"),
     check("towers of different widths", edit("item: {output_dim: 8}", "item: {output_dim: 32}"),
           ("c.yaml:25: model: ", "query tower ends in 8", "item tower in 32", "output_dim to one width")),
     check("monitor that is not measured", edit("[5, 10]", "[5, 10], monitor: ndcg@20"),
