@@ -8,6 +8,9 @@ from recsys.metrics.beyond import mean_popularity as mean_popularity
 from recsys.metrics.beyond import novelty as novelty
 from recsys.metrics.counterfactual import OffPolicy as OffPolicy
 from recsys.metrics.counterfactual import off_policy as off_policy
+from recsys.metrics.intervals import Interval as Interval
+from recsys.metrics.intervals import bootstrap_interval as bootstrap_interval
+from recsys.metrics.intervals import bootstrap_intervals as bootstrap_intervals
 from recsys.metrics.pointwise import Calibration as Calibration
 from recsys.metrics.pointwise import auc as auc
 from recsys.metrics.pointwise import auc_by_group as auc_by_group
@@ -25,8 +28,6 @@ from recsys.metrics.ranking import mrr_at_k as mrr_at_k
 from recsys.metrics.ranking import ndcg_at_k as ndcg_at_k
 from recsys.metrics.ranking import precision_at_k as precision_at_k
 from recsys.metrics.ranking import recall_at_k as recall_at_k
-from recsys.metrics.significance import Interval as Interval
 from recsys.metrics.significance import adjust as adjust
-from recsys.metrics.significance import bootstrap_interval as bootstrap_interval
 from recsys.metrics.significance import minimal_detectable_difference as minimal_detectable_difference
 from recsys.metrics.significance import randomization_test as randomization_test
