@@ -64,6 +64,7 @@ def lay_out(tables: Mapping[Role, Table], data: DataConfig, schema: SchemaConfig
         else:
             layout.of(_home(tables, feature.role, column))[name] = feature
     problems = [*_config_problems(data, schema), *_column_problems(tables, layout, data, schema)]
+    problems += _label_problems(tables["events"], layout, data, schema)
     if problems:
         raise SchemaError(problems)
     return layout
@@ -81,6 +82,16 @@ def _config_problems(data: DataConfig, schema: SchemaConfig) -> Iterator[Problem
             "data.split.kind", f"{data.split.kind!r}, but the schema names no timestamp", "a split that needs no time",
             "name the column in schema.timestamp, or choose kind: random",
         )  # fmt: skip
+
+
+def _label_problems(events: Table, layout: Layout, data: DataConfig, schema: SchemaConfig) -> Iterator[Problem]:
+    deciding = {rule.column for rule in (data.positives, data.negatives) if rule is not None}
+    for name, feature in layout.events.items():
+        if feature.input and schema.column(name) in deciding:
+            yield Problem(
+                events.at(schema.column(name)), f"decides the label and is feature {name!r}, which the model reads",
+                "features that are known before the event", f"remove {name!r}, or give it `input: false`",
+            )  # fmt: skip
 
 
 def _column_problems(
