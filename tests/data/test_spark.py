@@ -28,6 +28,7 @@ SCHEMA = SchemaConfig.model_validate(
         "timestamp": "time",
         "timestamp_unit": "ms",
         "weight": "weight",
+        "propensity": "propensity",
         "title": "title",
         "features": {
             "uid": {"kind": "categorical", "role": "user", "column": "user"},
@@ -38,7 +39,7 @@ SCHEMA = SchemaConfig.model_validate(
             "tags": {**ITEM, "kind": "multi_valued"},
             "emb": {**ITEM, "kind": "vector", "dim": 2},
             "device": {**CONTEXT, "kind": "categorical", "encoding": {"kind": "vocabulary", "min_count": 40}},
-            "flag": {**CONTEXT, "kind": "categorical", "encoding": {"kind": "hash"}},
+            "flag": {**CONTEXT, "kind": "categorical", "encoding": {"kind": "hash"}, "input": False},
             "words": {**CONTEXT, "kind": "multi_valued", "max_length": 2},
             "level": {**CONTEXT, "kind": "numeric", "transform": "bucketize", "buckets": 4},
             "dwell": {**CONTEXT, "kind": "numeric", "transform": "log"},
@@ -89,6 +90,7 @@ def files(tmp_path_factory):
             "vec": sometimes(rng, 0.2, rng.normal(size=(ROWS, 3)).tolist()),
             "genres": ["|".join(rng.choice(["x", "y", "", "z"], 3)) for _ in range(ROWS)],
             "title": [f"T{n}" for n in rng.integers(0, 9, ROWS)],
+            "propensity": 1 - rng.random(ROWS),
         }
     )
     items = pa.table(
@@ -111,7 +113,7 @@ def contents(files, out, split, engine, timestamp="time"):
             "source": {"kind": "files", "events": "events.parquet"},
             "positives": {"column": "rating", "at_least": 4},
             "negatives": {"column": "rating", "at_most": 1},
-            "split": {"kind": split},
+            "split": split if isinstance(split, dict) else {"kind": split},
             "engine": {"kind": engine},
             "rows_per_group": 64,
         }
@@ -124,7 +126,15 @@ def contents(files, out, split, engine, timestamp="time"):
 @pytest.mark.system
 @pytest.mark.parametrize(
     ("split", "timestamp"),
-    [("temporal", "time"), ("leave_last_out", "clock"), ("random", "time"), ("by_user", "clock")],
+    [
+        ("temporal", "time"),
+        ({"kind": "temporal", "held_back": 0.2, "train": 0.6}, "clock"),
+        ("leave_last_out", "clock"),
+        ("random", "time"),
+        ("by_user", "clock"),
+        ("cold_users", "time"),
+        ("cold_items", "time"),
+    ],
 )
 def test_spark_writes_what_duckdb_writes(files, tmp_path, require, split, timestamp):
     require(importlib.util.find_spec("pyspark"), "the extra recsys[spark] is not installed")

@@ -44,6 +44,9 @@ SCHEMA = SchemaConfig.model_validate(
             "studio": {"role": "item", "kind": "categorical", "encoding": {"kind": "hash"}},
             "device": {"role": "context", "kind": "categorical", "encoding": {"oov_rows": 3}},
             "hour": {"role": "context", "kind": "numeric"},
+            "clubs": {"role": "user", "kind": "multi_valued", "column": "interests", "input": False},
+            "maker": {"role": "item", "kind": "categorical", "column": "studio", "input": False},
+            "screen": {"role": "context", "kind": "categorical", "column": "device", "input": False},
             "recent": {"kind": "sequence", "of": "film", "max_length": 4, "age": True},
             "studios": {"kind": "sequence", "of": "studio", "max_length": 3},
         },
@@ -134,7 +137,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
         }
     )
     prepared = Prepared(prepare("small", data, SCHEMA, source, folder / "prepared"))
-    model = make_model(MODEL, EMBEDDINGS, prepared.info.features, prepared.train_count, seed=1)
+    model = make_model(MODEL, EMBEDDINGS, prepared.info.inputs, prepared.train_count, seed=1)
     assert isinstance(model, TwoTower)
     model.compile(TableOptimizers.of(EMBEDDINGS), make_dense_optimizer(TRAINING.dense_optimizer), TRAINING.batch_size)
     examples = Examples(prepared, "train", TRAINING.batch_size, seed=1)

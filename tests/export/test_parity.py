@@ -14,6 +14,7 @@ from recsys._compat import tf
 from recsys.bundle import Bundle
 from recsys.data.dataset import CategoricalInfo, FeatureInfo, FingerprintInfo, SequenceInfo
 from recsys.data.encoding import fingerprint, oov_bucket
+from recsys.export.exporter import served_users
 from recsys.export.signatures import Encoder, TowerModule
 from recsys.retrieval import ExactIndex
 from tests.export.conftest import ITEMS, Exported
@@ -92,7 +93,7 @@ def test_items_are_encoded_as_prepare_did(exported: Exported) -> None:
 
 def test_users_are_encoded_as_prepare_did(exported: Exported) -> None:
     prepared = exported.prepared
-    raw = raw_table(prepared.users)
+    raw = raw_table(served_users(prepared))
     assert set(raw) == set(prepared.user_features)
     encoder = Encoder(prepared.path, prepared.info.features, list(raw))
     encoded = encoder.encode(tensors(raw))

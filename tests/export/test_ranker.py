@@ -14,6 +14,7 @@ from recsys.data.reader import Examples
 from recsys.embeddings.config import EmbeddingsConfig
 from recsys.errors import BundleError, RequestError
 from recsys.export import export_ranker
+from recsys.export.exporter import served_items
 from recsys.models.build import make_model
 from recsys.models.config import RankerConfig
 from recsys.models.ranker import Ranker
@@ -34,7 +35,7 @@ def ranker(exported: Exported) -> Ranker:
         plain["tables"][table] |= {"served_precision": precision, "initializer": {"range": 1.0}}
     prepared = exported.prepared
     embeddings = EmbeddingsConfig.model_validate(plain)
-    model = make_model(CONFIG, embeddings, prepared.info.features, prepared.train_count, seed=3)
+    model = make_model(CONFIG, embeddings, prepared.info.inputs, prepared.train_count, seed=3)
     assert isinstance(model, Ranker)
     model.example_losses(Examples(prepared, "train", 8, seed=1).sample(), training=False)
     return model
@@ -49,7 +50,7 @@ def bundle(ranker: Ranker, exported: Exported, tmp_path_factory: pytest.TempPath
 def pairs(exported: Exported) -> Raw:
     """Random requests, each with one of the catalogue's items."""
     items = np.random.default_rng(5).integers(0, ITEMS, PAIRS)
-    catalogue = raw_table(exported.prepared.items)
+    catalogue = raw_table(served_items(exported.prepared))
     return random_requests(exported.prepared, PAIRS) | {name: column[items] for name, column in catalogue.items()}
 
 

@@ -51,7 +51,7 @@ def small(exported: Exported, changes: dict[str, dict[str, Any]]) -> TwoTower:
     embeddings = EmbeddingsConfig.model_validate(plain)
     prepared = exported.prepared
     vocabularies = Vocabularies(prepared.frequencies, prepared.vocabulary)
-    model = make_model(MODEL, embeddings, prepared.info.features, prepared.train_count, 1, vocabularies)
+    model = make_model(MODEL, embeddings, prepared.info.inputs, prepared.train_count, 1, vocabularies)
     assert isinstance(model, TwoTower)
     model.example_losses(Examples(prepared, "train", 8, seed=1).sample(), training=False)
     trained = {weight.name: weight for weight in exported.model.weights}
