@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from recsys.config.dialect import dump
 from recsys.config.digest import digest
 from recsys.config.load import load
-from recsys.errors import ConfigError, TrainingError
+from recsys.errors import ConfigError, DataError, TrainingError
 from recsys.experiment_config import ExperimentConfig
 from recsys.models.config import TwoTowerConfig
 from recsys.run_directory import Origin, RunDirectory
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from recsys._compat import keras
     from recsys.data.prepared import Prepared
     from recsys.data.reader import Examples
-    from recsys.evaluation import RunRecord
+    from recsys.evaluation import Champion, RunRecord
     from recsys.evaluation.inspection import Inspection
     from recsys.models.base import EmbeddingModel
     from recsys.training.checkpoints import Checkpoints, Position
@@ -137,6 +137,7 @@ class Experiment:
         self.join_cluster()
         self.prepare()
         with self._timed("train"):
+            _ = self._leaks, self._champion  # what is wrong with them shows before hours are spent
             _ = self.warm_started
             position = fit(
                 self.model, self._examples, self.config.training, self._checkpoints, self._strategy, self._listeners()
@@ -145,37 +146,68 @@ class Experiment:
         return position
 
     def evaluate(self) -> RunRecord:
-        """Evaluates the trained model, as it would be served, on the test part beside its baselines, and writes
-        `metrics.json`, and for `recsys compare` the values of each user.
+        """Evaluates the trained model, as it would be served, on the test part beside its baselines and its champion,
+        and writes `metrics.json`, and for `recsys compare` the values of each user.
 
         In a cluster, for the chief alone; so is `export`.
 
         Raises:
+            DataError: the data tell of the future, or the champion was measured on other data.
             ExportError: a table cannot be stored as it is to be served.
             TrainingError: there is no trained model in the run directory.
         """
-        from recsys.evaluation import Cost, Environment, RunRecord, evaluate_model, peak_memory_mib
+        from recsys.evaluation import Cost, Environment, RunRecord, evaluate_model, peak_memory_mib, summarize
+        from recsys.evaluation.evidence import evidence_path
 
         self._load_trained()
+        config, info = self.config.evaluation, self.prepared.info
         with self._timed("evaluate"):
+            leaks = self._leaks
             served = self.model.embeddings.serve()
-            result = evaluate_model(self.model, self.prepared, "test", self.config.evaluation, served=served)
-        info = self.prepared.info
+            result = evaluate_model(self.model, self.prepared, "test", config, served=served)
+            findings = summarize(result, config, self._champion)
         record = RunRecord(
             name=self.config.name,
             config_digest=self.digest,
             data_digest=self._data_digest,
             seed=self.config.seed,
             environment=Environment.here(),
-            metrics=result.metrics,
             counts={**info.counts.model_dump(), **result.counts, **self.model.sizes()},
             cost=Cost(seconds=self._directory.seconds(), peak_memory_mib=peak_memory_mib()),
+            warnings=leaks,
+            **findings,
         )
         self._claim()
-        for name, evidence in result.evidence.items():
-            evidence.write(self.folder / "evaluation" / f"{name}.parquet")
+        for name, measured in result.measured.items():
+            measured.write(evidence_path(self.folder, name))
         record.write(self.folder / "metrics.json")
         return record
+
+    @cached_property
+    def _champion(self) -> Champion | None:
+        """The run to be held to.
+
+        Raises:
+            DataError: it has not been evaluated.
+        """
+        from recsys.evaluation import Champion
+
+        path = self.config.evaluation.champion
+        return None if path is None else Champion.read(self.base_dir / path)
+
+    @cached_property
+    def _leaks(self) -> tuple[str, ...]:
+        """What in the prepared data tells of the future.
+
+        Raises:
+            DataError: anything does, and `evaluation.leakage` says refuse.
+        """
+        from recsys.evaluation.leakage import find_leaks
+
+        leaks = find_leaks(self.prepared)
+        if leaks and self.config.evaluation.leakage == "refuse":
+            raise DataError(leaks)
+        return tuple(map(str, leaks))
 
     def export(self) -> Path:
         """Exports the trained model as the next bundle; returns its folder.
@@ -344,7 +376,7 @@ class Experiment:
         if stopping is not None:
 
             def validate() -> dict[str, float]:
-                found = evaluate_model(self.model, self.prepared, "valid", config.evaluation, baseline=False)
+                found = evaluate_model(self.model, self.prepared, "valid", config.evaluation, validation=True)
                 return found.metrics["model"]
 
             listeners.append(Validation(validate, stopping.every_epochs))

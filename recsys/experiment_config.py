@@ -41,7 +41,7 @@ class ExperimentConfig(Config):
     model: ModelConfig
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
-    """Of a two_tower model; a ranker is measured by auc, logloss and normalized_entropy over all examples."""
+    """How the model is measured, beside what, and for whom by themselves."""
     retrieval: RetrievalConfig = RetrievalConfig()
     """Of a two_tower model; a ranker has no index."""
 
@@ -65,6 +65,7 @@ class ExperimentConfig(Config):
             (("embeddings", *key.split(".")), text) for key, text in self.embeddings.problems(self.table_schema)
         ]
         found += self._data_problems() + self._table_problems() + self._model_problems()
+        found += [(("evaluation", *key), text) for key, text in self.evaluation.problems(self.table_schema)]
         if found:
             raise misfits(found)
         return self

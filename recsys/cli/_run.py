@@ -1,4 +1,4 @@
-"""What the commands on an experiment share: opening it, and printing what it measured."""
+"""What the commands on an experiment share: opening it, and training it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import typer
 from recsys.cli._output import Output
 
 if TYPE_CHECKING:
-    from recsys.evaluation import RunRecord
     from recsys.experiment import Experiment
     from recsys.training.checkpoints import Position
 
@@ -20,10 +19,6 @@ ExperimentArgument = Annotated[
 ]
 RunsOption = Annotated[Path, typer.Option("--runs", metavar="DIR", help="Where run directories are made.")]
 RUNS = Path("runs")
-
-FIRST_CUT_OFF = ("ndcg", "hit_rate", "mrr", "map", "coverage", "popularity_lift")
-"""Ranking metrics that people are shown at the first cut-off; recall at every one. `metrics.json` has them all."""
-POINTWISE = ("auc", "logloss", "normalized_entropy", "base_rate")
 
 
 def open_experiment(path: Path, overrides: Sequence[str], runs: Path, out: Output) -> Experiment:
@@ -62,24 +57,3 @@ def print_prepared(experiment: Experiment, out: Output) -> None:
         f"and {counts.test:,} test examples"
         + (f"; {counts.dropped:,} events left out, neither positive nor negative" if counts.dropped else "")
     )
-
-
-def print_record(record: RunRecord, out: Output) -> None:
-    """The test metrics of the model beside its baselines."""
-    names = list(record.metrics)
-    model = record.metrics["model"]
-    wanted = _shown(list(model))
-    rows = [[metric, *(record.metrics[name][metric] for name in names)] for metric in wanted]
-    users = record.counts.get("users_evaluated")
-    what = f"{users:,} users" if users is not None else f"{record.counts['examples_evaluated']:,} examples"
-    out.table(f"Test metrics of {record.name} ({what})", ["metric", *names], rows)
-    left_out = record.counts.get("users_without_relevant", 0)
-    if left_out:
-        out.text(f"{left_out:,} users had nothing new in the test part; they are left out of the means.")
-
-
-def _shown(metrics: Sequence[str]) -> list[str]:
-    recalls = [name for name in metrics if name.startswith("recall@")]
-    k = recalls[0].split("@")[1] if recalls else ""
-    ranking = [f"{name}@{k}" for name in FIRST_CUT_OFF if f"{name}@{k}" in metrics]
-    return ranking[:1] + recalls + ranking[1:] + [name for name in POINTWISE if name in metrics]

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from recsys.cli._evaluation import print_differences
 from recsys.cli._output import JsonOption, Output
 
 if TYPE_CHECKING:
-    from recsys.evaluation.comparison import Difference
-    from recsys.evaluation.evidence import Evidence
+    from recsys.evaluation.evidence import Measured, SliceKey
 
 RunsArgument = Annotated[
     list[Path], typer.Argument(metavar="RUN RUN...", help="Run directories; the first is what the others are held to.")
@@ -19,28 +19,43 @@ RunsArgument = Annotated[
 MetricOption = Annotated[
     list[str] | None, typer.Option("--metric", metavar="NAME", help="A metric to compare; may be repeated.")
 ]
+SliceOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--slice",
+        metavar="BY[=SLICE]",
+        help="Compare in slices, as item_frequency or item_frequency=tail; may be repeated.",
+    ),
+]
 LevelOption = Annotated[float, typer.Option("--level", min=0.5, max=0.9999, help="Of intervals and verdicts.")]
 USUAL = ("ndcg@10", "recall@10", "recall@100", "auc", "gauc", "logloss")
 """Metrics that are compared when none is named: those of these that the runs have."""
 
 
 def compare(
-    runs: RunsArgument, metrics: MetricOption = None, level: LevelOption = 0.95, as_json: JsonOption = False
+    runs: RunsArgument,
+    metrics: MetricOption = None,
+    slices: SliceOption = None,
+    level: LevelOption = 0.95,
+    as_json: JsonOption = False,
 ) -> None:
     """Compare evaluated runs user by user: which differences are real, which could be noise."""
-    from recsys.evaluation.comparison import compare as compare_evidence
-    from recsys.evaluation.evidence import Evidence
+    from recsys.evaluation.comparison import compare as compare_runs
+    from recsys.evaluation.evidence import MODEL, WHOLE, Measured, evidence_path
 
     out = Output(as_json)
-    found = _by_name(runs, {path: Evidence.read(path / "evaluation" / "model.parquet") for path in runs})
-    first = next(iter(found.values()))
-    chosen = metrics or [name for name in USUAL if name in first.values] or list(first.values)
-    differences = compare_evidence(found, chosen, level=level)
-    _print(differences, next(iter(found)), level, out)
-    out.result({"reference": next(iter(found)), "differences": [each.model_dump(mode="json") for each in differences]})
+    found = _by_name(runs, {path: Measured.read(evidence_path(path, MODEL)) for path in runs})
+    name, first = next(iter(found.items()))
+    where = _chosen(name, first, slices) if slices else [WHOLE]
+    parts = [first.slices[key] for key in where] if slices else [first.whole]
+    known = [metric for metric in parts[0].values if all(metric in part.values for part in parts)]
+    chosen = metrics or [metric for metric in USUAL if metric in known] or known
+    differences = compare_runs(found, chosen, slices=where, level=level)
+    print_differences(differences, level, out)
+    out.result({"reference": name, "differences": [each.model_dump(mode="json") for each in differences]})
 
 
-def _by_name(paths: list[Path], found: dict[Path, Evidence]) -> dict[str, Evidence]:
+def _by_name(paths: list[Path], found: dict[Path, Measured]) -> dict[str, Measured]:
     """By the folder's name, or by the whole path where names repeat."""
     names = [path.resolve().name for path in paths]
     return {
@@ -48,22 +63,20 @@ def _by_name(paths: list[Path], found: dict[Path, Evidence]) -> dict[str, Eviden
     }
 
 
-def _print(differences: list[Difference], reference: str, level: float, out: Output) -> None:
-    for metric in dict.fromkeys(each.metric for each in differences):
-        mine = [each for each in differences if each.metric == metric]
-        rows = [
-            [
-                each.run,
-                each.value,
-                f"{each.difference:+.4f}",
-                f"{each.low:+.4f} to {each.high:+.4f}",
-                f"{each.p:.2g}",
-                each.detectable,
-                "real" if each.real else "could be noise",
-            ]
-            for each in mine
-        ]
-        columns = ["run", metric, "difference", f"{level:.0%} interval", "p", "detectable", "verdict"]
-        out.table(f"{metric}: {mine[0].reference:.4f} in {reference}, {mine[0].users:,} users", columns, rows)
-    out.text(f"p: paired sign-flip test over users, Holm-corrected for {len(differences)} comparisons")
-    out.text("detectable: the smallest true difference that so many users show four times in five")
+def _chosen(name: str, measured: Measured, wanted: list[str]) -> list[SliceKey]:
+    """The slices that the options name.
+
+    Raises:
+        ConfigError: one that the run does not have.
+    """
+    from recsys.errors import ConfigError
+
+    chosen: list[SliceKey] = []
+    for text in wanted:
+        by, _, part = text.partition("=")
+        matching = [key for key in measured.slices if key[0] == by and part in ("", key[1])]
+        if not matching:
+            known = ", ".join(dict.fromkeys(key[0] if not part else "=".join(key) for key in measured.slices))
+            raise ConfigError("--slice", f"{name} has no slice {text!r}", f"one of {known}" if known else "no slices")
+        chosen += matching
+    return chosen

@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from recsys.cli._evaluation import print_record
 from recsys.cli._output import JsonOption, Output
-from recsys.cli._run import RUNS, RunsOption, open_experiment, prepare_and_train, print_record
+from recsys.cli._run import RUNS, RunsOption, open_experiment, prepare_and_train
 
 if TYPE_CHECKING:
     from recsys.experiment import Experiment

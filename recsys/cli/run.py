@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from recsys.cli._evaluation import print_record
 from recsys.cli._output import JsonOption, Output, SetOption
-from recsys.cli._run import RUNS, ExperimentArgument, RunsOption, open_experiment, prepare_and_train, print_record
+from recsys.cli._run import RUNS, ExperimentArgument, RunsOption, open_experiment, prepare_and_train
 
 
 def run(path: ExperimentArgument, overrides: SetOption, runs: RunsOption = RUNS, as_json: JsonOption = False) -> None:

@@ -1,3 +1,5 @@
+from .comparison import Difference as Difference
+from .comparison import compare as compare
 from .config import EvaluationConfig as EvaluationConfig
 from .model import Evaluated as Evaluated
 from .model import evaluate_model as evaluate_model
@@ -6,6 +8,10 @@ from .record import Cost as Cost
 from .record import Environment as Environment
 from .record import RunRecord as RunRecord
 from .record import peak_memory_mib as peak_memory_mib
+from .recommenders import Nearest as Nearest
+from .recommenders import Recommender as Recommender
 from .retrieval import RetrievalResult as RetrievalResult
-from .retrieval import evaluate_popularity as evaluate_popularity
+from .retrieval import Task as Task
 from .retrieval import evaluate_retrieval as evaluate_retrieval
+from .summary import Champion as Champion
+from .summary import summarize as summarize

@@ -8,15 +8,20 @@ import numpy as np
 
 from recsys.config.base import Config
 from recsys.errors import DataError
-from recsys.evaluation.evidence import Evidence
+from recsys.evaluation.evidence import WHOLE, Evidence, Measured, SliceKey
 from recsys.metrics import adjust, bootstrap_interval, minimal_detectable_difference, randomization_test
 
 
 class Difference(Config):
-    """One run against the reference in one metric, over the same users."""
+    """One run against another in one metric, over the same users."""
 
     run: str
+    against: str
+    """The reference."""
     metric: str
+    by: str = ""
+    """By what was sliced; empty for all users."""
+    slice: str = ""
     reference: float
     """The reference's value."""
     value: float
@@ -35,45 +40,106 @@ class Difference(Config):
 
 
 def compare(
-    runs: Mapping[str, Evidence], metrics: Sequence[str], *, level: float = 0.95, seed: int = 0
+    runs: Mapping[str, Measured],
+    metrics: Sequence[str],
+    *,
+    slices: Sequence[SliceKey] = (WHOLE,),
+    level: float = 0.95,
+    seed: int = 0,
 ) -> list[Difference]:
     """Every run against the first, user by user, in every metric.
 
     Args:
         runs: by name; the first is the reference.
         metrics: names that all of them have.
+        slices: where; `WHOLE` is all users.
         level: of the intervals; p-values below 1 - level count as real differences.
         seed: of the resampling.
 
     Raises:
-        DataError: fewer than two runs, evidence of different data, parts or users, or a metric that one of them lacks.
+        DataError: fewer than two runs, evidence of different data, parts or users, or a metric or slice that one of
+            them lacks.
     """
-    reference_name, *others = runs
+    reference, *others = runs
     if not others:
         raise DataError("runs", "one run", "at least two to compare")
-    reference = runs[reference_name]
-    for name in others:
-        _must_match(reference_name, reference, name, runs[name])
-    for name, evidence in runs.items():
+    pairs = [(reference, name) for name in others]
+    return _corrected(_differences(runs, pairs, metrics, slices, level, seed), level)
+
+
+def hold_against(
+    run: str, measured: Mapping[str, Measured], metrics: Sequence[str], *, level: float = 0.95, seed: int = 0
+) -> list[Difference]:
+    """One run against each of the others (its baselines, its champion), in the metrics that both have.
+
+    Raises:
+        DataError: evidence of different data, parts or users.
+    """
+    found = list[Difference]()
+    for name in measured:
+        if name != run:
+            shared = [metric for metric in metrics if metric in measured[name].whole.values]
+            found += _differences(measured, [(name, run)], shared, [WHOLE], level, seed)
+    return _corrected(found, level)
+
+
+def _differences(
+    runs: Mapping[str, Measured],
+    pairs: Sequence[tuple[str, str]],
+    metrics: Sequence[str],
+    slices: Sequence[SliceKey],
+    level: float,
+    seed: int,
+) -> list[Difference]:
+    """Each pair is (reference, run)."""
+    found = list[Difference]()
+    for key in slices:
+        parts = {name: _part(name, runs[name], key) for pair in pairs for name in pair}
+        for pair in pairs:
+            _must_match(*((name, runs[name], parts[name]) for name in pair))
         for metric in metrics:
-            if metric not in evidence.values:
-                raise DataError(name, f"no metric {metric!r}", f"one of {', '.join(evidence.values)}")
-    found = [_difference(reference, name, runs[name], metric, level, seed) for metric in metrics for name in others]
-    corrected = adjust([each.p for each in found])
+            for name, evidence in parts.items():
+                if metric not in evidence.values:
+                    raise DataError(name, f"no metric {metric!r}", f"one of {', '.join(evidence.values)}")
+            for against, run in pairs:
+                found += _difference((against, parts[against]), (run, parts[run]), metric, key, level, seed)
+    return found
+
+
+def _corrected(found: list[Difference], level: float) -> list[Difference]:
+    p_values = adjust([each.p for each in found])
     return [
         each.model_copy(update={"p": float(p), "real": bool(p < 1 - level)})
-        for each, p in zip(found, corrected, strict=True)
+        for each, p in zip(found, p_values, strict=True)
     ]
 
 
-def _difference(reference: Evidence, name: str, evidence: Evidence, metric: str, level: float, seed: int) -> Difference:
-    weights = reference.weight(metric)
+def _part(name: str, measured: Measured, key: SliceKey) -> Evidence:
+    if key == WHOLE:
+        return measured.whole
+    if key not in measured.slices:
+        known = ", ".join(f"{by}={value}" for by, value in measured.slices) or "none: set evaluation.slices"
+        raise DataError(name, f"no slice {'='.join(key)}", f"one of {known}", "evaluate it with the same slices")
+    return measured.slices[key]
+
+
+def _difference(
+    reference: tuple[str, Evidence], run: tuple[str, Evidence], metric: str, key: SliceKey, level: float, seed: int
+) -> list[Difference]:
+    """With one user or none there is nothing to be said."""
+    (against, held_to), (name, evidence) = reference, run
+    weights = held_to.weight(metric)
     counted = (weights > 0) & (evidence.weight(metric) > 0)
-    before, after, w = reference.values[metric][counted], evidence.values[metric][counted], weights[counted]
+    before, after, w = held_to.values[metric][counted], evidence.values[metric][counted], weights[counted]
+    if len(w) < 2:
+        return []
     interval = bootstrap_interval(after - before, w, level=level, seed=seed)
-    return Difference(
+    found = Difference(
         run=name,
+        against=against,
         metric=metric,
+        by=key[0],
+        slice=key[1],
         reference=float(np.average(before, weights=w)),
         value=float(np.average(after, weights=w)),
         difference=interval.estimate,
@@ -84,23 +150,26 @@ def _difference(reference: Evidence, name: str, evidence: Evidence, metric: str,
         real=False,
         users=int(counted.sum()),
     )
+    return [found]
 
 
-def _must_match(reference_name: str, reference: Evidence, name: str, evidence: Evidence) -> None:
-    place = f"{reference_name}, {name}"
-    if reference.data_digest != evidence.data_digest:
+def _must_match(one: tuple[str, Measured, Evidence], other: tuple[str, Measured, Evidence]) -> None:
+    place = f"{one[0]}, {other[0]}"
+    digests, parts = ([getattr(each[1], name) for each in (one, other)] for name in ("data_digest", "part"))
+    if digests[0] != digests[1]:
         raise DataError(
             place,
-            f"were measured on different data ({reference.data_digest[:12]}, {evidence.data_digest[:12]})",
+            f"were measured on different data ({digests[0][:12]}, {digests[1][:12]})",
             "runs of one prepared data set",
             "give both the same data and schema",
         )
-    if reference.part != evidence.part:
-        raise DataError(place, f"were measured on the {reference.part} and the {evidence.part} part", "one part")
-    if not np.array_equal(reference.users, evidence.users):
+    if parts[0] != parts[1]:
+        raise DataError(place, f"were measured on the {parts[0]} and the {parts[1]} part", "one part")
+    users = one[2].users, other[2].users
+    if not np.array_equal(*users):
         raise DataError(
             place,
-            f"have other users ({len(reference.users):,} and {len(evidence.users):,})",
+            f"have other users ({len(users[0]):,} and {len(users[1]):,})",
             "the same users, one by one",
             "evaluate both again",
         )

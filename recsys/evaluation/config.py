@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeGuard
 
 from pydantic import Field, FiniteFloat, PositiveFloat, PositiveInt, field_validator, model_validator
 
@@ -134,13 +134,13 @@ class EvaluationConfig(Config):
         for at, each in enumerate(self.slices):
             if isinstance(each, FeatureSlices):
                 place, feature = ("slices", str(at)), schema.features.get(each.feature)
-                if not isinstance(feature, Categorical | MultiValued | Numeric):
+                if not isinstance(feature, Numeric) and not _is_category(feature):
                     yield (*place, "feature"), f"{_said(each.feature, feature)}; {_named(schema, Numeric)}"
                 elif each.edges is not None and not isinstance(feature, Numeric):
                     yield (*place, "edges"), f"{each.feature} is {feature.kind} and has no ranges; remove them"
         feature = schema.features.get(self.category or "")
         if self.category is not None:
-            if not isinstance(feature, Categorical | MultiValued):
+            if not _is_category(feature):
                 yield ("category",), f"{_said(self.category, feature)}; {_named(schema)}"
             elif feature.role != "item":
                 yield ("category",), f"{self.category} describes the {feature.role}, not the item; {_named(schema)}"
@@ -151,10 +151,18 @@ def slicing_name(config: Slices) -> str:
     return config.feature if isinstance(config, FeatureSlices) else config.kind
 
 
+def _is_category(feature: Feature | None) -> TypeGuard[Categorical | MultiValued]:
+    """With a vocabulary, which says what the ids mean."""
+    return isinstance(feature, Categorical | MultiValued) and feature.encoding.kind == "vocabulary"
+
+
 def _said(name: str, feature: Feature | None) -> str:
-    return f"no feature {name!r} in the schema" if feature is None else f"{name} is a {feature.kind}"
+    if feature is None:
+        return f"no feature {name!r} in the schema"
+    hashed = isinstance(feature, Categorical | MultiValued)
+    return f"{name} is encoded by hash, without a vocabulary" if hashed else f"{name} is a {feature.kind}"
 
 
 def _named(schema: SchemaConfig, *more: type[Feature]) -> str:
-    fit = [name for name, feature in schema.features.items() if isinstance(feature, (Categorical, MultiValued, *more))]
+    fit = [name for name, each in schema.features.items() if _is_category(each) or isinstance(each, more)]
     return f"name one of {', '.join(fit)}" if fit else "remove it"

@@ -1,21 +1,28 @@
-"""Evaluating a model on a prepared part: the right queries, the right metrics, the baseline beside it."""
+"""Evaluating a model on a prepared part: the right queries, the right metrics, the slices, the baselines beside it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from recsys.data.dataset import Part
-from recsys.data.prepared import HeldOut, Prepared
-from recsys.data.reader import Examples
+from recsys.data.prepared import HeldOut, Prepared, dense
+from recsys.data.reader import Examples as Reader
 from recsys.embeddings.served import ServedRows
 from recsys.errors import DataError
+from recsys.evaluation.baselines import retrieval_baselines, score_baselines
+from recsys.evaluation.categories import Categories
 from recsys.evaluation.config import EvaluationConfig
-from recsys.evaluation.evidence import Evidence
-from recsys.evaluation.pointwise import evaluate_ranking, user_values
-from recsys.evaluation.retrieval import evaluate_popularity, evaluate_retrieval
+from recsys.evaluation.evidence import MODEL, Evidence, Measured, SliceKey
+from recsys.evaluation.off_policy import OffPolicyRecord, two_tower_off_policy
+from recsys.evaluation.pointwise import BINS, Examples, evaluate_order, evaluate_ranking, user_values
+from recsys.evaluation.recommenders import Nearest, Recommender
+from recsys.evaluation.retrieval import SLICED, RetrievalResult, Task, evaluate_retrieval
+from recsys.evaluation.slices import Slicing, context_slicings, item_slicings, user_slicings
+from recsys.metrics import Calibration, calibration
 from recsys.models.base import EmbeddingModel
 from recsys.models.ranker import Ranker
 from recsys.models.two_tower import TwoTower
@@ -27,13 +34,17 @@ SCORED = 8_192
 
 @dataclass(frozen=True)
 class Evaluated:
-    """What a part says of a model and its baseline."""
+    """What a part says of a model and its baselines."""
 
     metrics: dict[str, dict[str, float]]
-    """`model` and the baseline (`popularity` or `base_rate`) -> metric -> value."""
+    """`model` and each baseline -> metric -> value."""
     counts: dict[str, int]
-    evidence: dict[str, Evidence] = field(default_factory=dict)
-    """`model` and the baseline -> one value for each user; empty for a validation."""
+    measured: dict[str, Measured] = field(default_factory=dict)
+    """`model` and each baseline -> one value for each user; empty for a validation."""
+    calibration: Calibration | None = None
+    """Of a ranker."""
+    off_policy: dict[str, OffPolicyRecord] = field(default_factory=dict)
+    """`model` and baselines, where the log tells propensities."""
 
 
 def evaluate_model(
@@ -42,55 +53,53 @@ def evaluate_model(
     part: Part,
     config: EvaluationConfig,
     *,
-    baseline: bool = True,
+    validation: bool = False,
     served: Mapping[str, ServedRows] | None = None,
 ) -> Evaluated:
-    """A two-tower model by full-catalogue ranking, a ranker by its probabilities, each beside a trivial baseline.
+    """A two-tower model by full-catalogue ranking, a ranker by its probabilities, each beside its baselines.
 
-    Without `baseline` the model's metrics alone, for validations: the baseline is the same in all of them. With
-    `served`, as it is served: from a bundle's rows, by table, in place of the trained ones.
+    A `validation` gives the model's metrics alone: no baselines, no slices, no values of users. With `served`, as it is
+    served: from a bundle's rows, by table, in place of the trained ones.
 
     Raises:
         DataError: the part has nobody to evaluate, labels of one kind only, or a vector is not finite.
     """
     if isinstance(model, TwoTower):
-        held_out = _held_out(prepared, part)
-        index = ExactIndex(model.item_vectors(prepared.item_features, served))
-        found = (held_out.relevant, held_out.seen, prepared.train_count, config)
-        result = evaluate_retrieval(index, model.query_vectors(held_out.query, served), *found)
-        results = {"model": result} | ({"popularity": evaluate_popularity(*found)} if baseline else {})
-        evaluated = len(result.users)
-        # Users who stand in no example of the part count too: all of them are left out of the means.
-        counts = {"users_evaluated": evaluated, "users_without_relevant": prepared.info.counts.users - evaluated}
-        users = held_out.user_index[result.users]
-        return Evaluated(
-            {name: each.summary() for name, each in results.items()},
-            counts,
-            {name: _evidence(prepared, part, users, each.per_user, {}) for name, each in results.items() if baseline},
-        )
+        return _evaluate_two_tower(model, prepared, part, config, validation, served)
     if isinstance(model, Ranker):
-        labels, logits, weights, by = scores(model, prepared, part, served)
-        predicted = {"model": 1.0 / (1.0 + np.exp(-logits))}
-        if baseline:
-            predicted["base_rate"] = np.full(len(labels), np.average(labels, weights=weights))
-        evidence = {
-            name: _evidence(prepared, part, *user_values(labels, p, weights, by))
-            for name, p in predicted.items()
-            if baseline
-        }
-        metrics = {name: evaluate_ranking(labels, p, weights, by) for name, p in predicted.items()}
-        return Evaluated(metrics, {"examples_evaluated": len(labels)}, evidence)
+        return _evaluate_ranker(model, prepared, part, config, validation, served)
     raise TypeError(f"no evaluation for a {type(model).__name__}")
 
 
-def _evidence(
-    prepared: Prepared, part: Part, users: np.ndarray, values: dict[str, np.ndarray], weights: dict[str, np.ndarray]
-) -> Evidence:
-    names = prepared.users["user"].to_numpy()[users].astype(np.str_)
-    return Evidence(prepared.info.digest, part, names, values, weights)
+def _evaluate_two_tower(
+    model: TwoTower,
+    prepared: Prepared,
+    part: Part,
+    config: EvaluationConfig,
+    validation: bool,
+    served: Mapping[str, ServedRows] | None,
+) -> Evaluated:
+    held_out = held_out_users(prepared, part)
+    index = ExactIndex(model.item_vectors(prepared.item_features, served))
+    recommenders: dict[str, Recommender] = {MODEL: Nearest(index, model.query_vectors(held_out.query, served))}
+    if not validation:
+        recommenders |= retrieval_baselines(prepared, part, held_out, config)
+    task = retrieval_task(prepared, held_out, config, sliced=not validation)
+    results = {name: evaluate_retrieval(each, task, config) for name, each in recommenders.items()}
+    evaluated = len(results[MODEL].users)
+    # Users who stand in no example of the part count too: all of them are left out of the means.
+    counts = {"users_evaluated": evaluated, "users_without_relevant": prepared.info.counts.users - evaluated}
+    metrics = {name: each.summary() for name, each in results.items()}
+    if validation:
+        return Evaluated(metrics, counts)
+    measured = {name: measured_retrieval(prepared, part, held_out, config, each) for name, each in results.items()}
+    policies = {}
+    if prepared.info.table_schema.propensity is not None:
+        policies = two_tower_off_policy(model, prepared, part, config, served)
+    return Evaluated(metrics, counts, measured, off_policy=policies)
 
 
-def _held_out(prepared: Prepared, part: Part) -> HeldOut:
+def held_out_users(prepared: Prepared, part: Part) -> HeldOut:
     """The users of a part.
 
     Raises:
@@ -107,14 +116,102 @@ def _held_out(prepared: Prepared, part: Part) -> HeldOut:
     return held_out
 
 
+def retrieval_task(prepared: Prepared, held_out: HeldOut, config: EvaluationConfig, *, sliced: bool) -> Task:
+    """What the held-out users are to be shown; `sliced`: with what goes beyond the accuracy for all."""
+    if not sliced:
+        return Task(held_out.relevant, held_out.seen, prepared.train_count)
+    return Task(
+        held_out.relevant,
+        held_out.seen,
+        prepared.train_count,
+        gain=None if prepared.info.table_schema.weight is None else held_out.gain,
+        categories=None if config.category is None else Categories(prepared.values(config.category)),
+        slicings=item_slicings(prepared, config),
+    )
+
+
+def measured_retrieval(
+    prepared: Prepared, part: Part, held_out: HeldOut, config: EvaluationConfig, result: RetrievalResult
+) -> Measured:
+    """A result as evidence: of all users, of the slices of the items, of the users, and of the queries' context."""
+    names = _user_names(prepared)[held_out.user_index[result.users]]
+    whole = Evidence.of(names, result.per_user)
+    slices: dict[SliceKey, Evidence] = {
+        (each.by, each.name): Evidence.of(names[each.rows], each.per_user) for each in result.slices
+    }
+    slicings = [each.take(held_out.user_index) for each in user_slicings(prepared, config)]
+    sliced = [f"{metric}@{k}" for metric in SLICED for k in config.ks]
+    for slicing in (*slicings, *context_slicings(prepared, config, held_out.context)):
+        members = slicing.take(result.users).members
+        slices |= {(slicing.by, name): whole.take(np.flatnonzero(m), sliced) for name, m in members.items()}
+    return Measured(prepared.info.digest, part, whole, slices)
+
+
+def _evaluate_ranker(
+    model: Ranker,
+    prepared: Prepared,
+    part: Part,
+    config: EvaluationConfig,
+    validation: bool,
+    served: Mapping[str, ServedRows] | None,
+) -> Evaluated:
+    examples, logits = scores(model, prepared, part, served)
+    y, w, by = examples.labels, examples.weights, examples.users
+    predicted = {MODEL: 1.0 / (1.0 + np.exp(-logits))}
+    counts = {"examples_evaluated": len(y)}
+    if validation:
+        return Evaluated({MODEL: evaluate_ranking(y, predicted[MODEL], w, by)}, counts)
+    predicted["base_rate"] = np.full(len(y), examples.base_rate)
+    ordered = score_baselines(prepared, part, config)
+    metrics = {name: evaluate_ranking(y, p, w, by) for name, p in predicted.items()}
+    metrics |= {name: evaluate_order(y, s, w, by) for name, s in ordered.items()}
+    slicings = list(_example_slicings(prepared, part, config))
+    names = _user_names(prepared)
+    measured = {}
+    for name, each in (predicted | ordered).items():
+        whole = user_values(examples, each, probabilities=name in predicted).evidence(names)
+        slices = _example_slices(examples, each, name in predicted, slicings, names)
+        measured[name] = Measured(prepared.info.digest, part, whole, slices)
+    return Evaluated(metrics, counts, measured, calibration(y, predicted[MODEL], w, bins=BINS))
+
+
+def _example_slicings(prepared: Prepared, part: Part, config: EvaluationConfig) -> Iterator[Slicing]:
+    """The divisions of a part's n examples."""
+    index = prepared.examples(part, ["user_index", "item_index"])
+    for each in item_slicings(prepared, config):
+        yield each.take(index["item_index"].to_numpy())
+    for each in user_slicings(prepared, config):
+        yield each.take(index["user_index"].to_numpy())
+    described = [name for name, info in prepared.info.features.items() if info.role == "context"]
+    context = prepared.examples(part, described)
+    features = {name: dense(context[name], prepared.info, name) for name in described}
+    yield from context_slicings(prepared, config, features)
+
+
+def _example_slices(
+    examples: Examples, scores: NDArray, probabilities: bool, slicings: list[Slicing], names: NDArray[np.str_]
+) -> dict[SliceKey, Evidence]:
+    found = {}
+    for slicing in slicings:
+        for name, chosen in slicing.members.items():
+            if examples.weights[chosen].any():
+                values = user_values(examples.take(chosen), scores[chosen], probabilities=probabilities)
+                found[slicing.by, name] = values.evidence(names)
+    return found
+
+
+def _user_names(prepared: Prepared) -> NDArray[np.str_]:
+    return prepared.users["user"].to_numpy().astype(np.str_)
+
+
 def scores(
     model: Ranker, prepared: Prepared, part: Part, served: Mapping[str, ServedRows] | None = None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """([n] labels, [n] logits, [n] weights) of all examples of a part, as float64, and [n] their users' index."""
-    examples = Examples(prepared, part, batch_size=1, seed=None)
-    columns: list[tuple[np.ndarray, ...]] = []
-    for batch in examples.whole(SCORED):
+) -> tuple[Examples, NDArray[np.float64]]:
+    """All n examples of a part, and their logits [n]."""
+    reader = Reader(prepared, part, batch_size=1, seed=None)
+    columns: list[tuple[NDArray, ...]] = []
+    for batch in reader.whole(SCORED):
         logits = model.score(batch, served).numpy()
-        columns.append((batch["label"].numpy(), logits, batch["weight"].numpy(), batch["user_index"].numpy()))
-    labels, logits, weights, users = (np.concatenate(parts) for parts in zip(*columns, strict=True))
-    return labels.astype(np.float64), logits.astype(np.float64), weights.astype(np.float64), users
+        columns.append((batch["label"].numpy(), batch["weight"].numpy(), batch["user_index"].numpy(), logits))
+    labels, weights, users, logits = (np.concatenate(parts) for parts in zip(*columns, strict=True))
+    return Examples(labels.astype(np.float64), weights.astype(np.float64), users), logits.astype(np.float64)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from recsys.errors import DataError
+from recsys.evaluation.evidence import Evidence
 from recsys.metrics import (
     auc,
     auc_by_group,
@@ -20,6 +23,35 @@ from recsys.metrics import (
 Values = NDArray[np.float64]
 BINS = 20
 """Of the calibration curve."""
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Examples to be scored.
+
+    Attributes:
+        labels: [n] 0 or 1.
+        weights: [n]
+        users: [n] each one's user, a number from 0.
+    """
+
+    labels: Values
+    weights: Values
+    users: NDArray[np.integer]
+
+    def take(self, chosen: NDArray[np.bool_]) -> Examples:
+        """Those `chosen` [n]."""
+        return Examples(self.labels[chosen], self.weights[chosen], self.users[chosen])
+
+    @property
+    def base_rate(self) -> float:
+        """Weighted share of label 1."""
+        return float(np.average(self.labels, weights=self.weights))
+
+    @property
+    def one_class(self) -> bool:
+        """Whether all labels that weigh anything are the same: then only logloss is defined."""
+        return self.base_rate in (0.0, 1.0)
 
 
 def evaluate_ranking(
@@ -47,51 +79,69 @@ def evaluate_ranking(
             "both positives and negatives",
             "set data.negatives, or evaluate a larger part",
         )
-    found = {
-        "auc": auc(labels, probabilities, weights),
+    return evaluate_order(labels, probabilities, weights, users) | {
         "logloss": loss,
         "normalized_entropy": normalized_entropy(labels, probabilities, weights),
         "ece": calibration(labels, probabilities, weights, bins=BINS).ece,
         "base_rate": rate,
     }
-    if users is not None and not np.isnan(auc_by_group(labels, probabilities, users)[0]).all():
-        found["gauc"] = gauc(labels, probabilities, users)
+
+
+def evaluate_order(
+    labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None, users: ArrayLike | None = None
+) -> dict[str, float]:
+    """`auc` and, by user, `gauc` of scores that are no probabilities; arguments as for `evaluate_ranking`.
+
+    Raises:
+        ValueError: all labels are the same, or the arguments are unsound.
+    """
+    found = {"auc": auc(labels, scores, weights)}
+    if users is not None and not np.isnan(auc_by_group(labels, scores, users)[0]).all():
+        found["gauc"] = gauc(labels, scores, users)
     return found
 
 
-def user_values(
-    labels: ArrayLike, probabilities: ArrayLike, weights: ArrayLike, users: NDArray[np.integer]
-) -> tuple[NDArray[np.integer], dict[str, Values], dict[str, Values]]:
-    """What `Evidence` holds of predicted probabilities, as means over users.
+@dataclass(frozen=True)
+class UserValues:
+    """Metrics of examples as means over users, Σ w x / Σ w."""
 
-    Returns:
-        [U] users, ascending; for each of `auc`, `logloss`, `normalized_entropy` and `gauc` a value and a weight [U],
-        so that Σ w x / Σ w is the metric.
+    users: NDArray[np.integer]
+    """[U] ascending."""
+    values: dict[str, Values]
+    weights: dict[str, Values]
+
+    def evidence(self, names: NDArray[np.str_]) -> Evidence:
+        """With the users' names [U of the data set]."""
+        return Evidence(names[self.users], self.values, self.weights)
+
+
+def user_values(examples: Examples, scores: ArrayLike, *, probabilities: bool = True) -> UserValues:
+    """`auc` and `gauc` of any scores, of probabilities `logloss` and `normalized_entropy`, as means over users.
+
+    Where all labels are the same that is `logloss` alone.
 
     Raises:
         ValueError: as the metrics do.
     """
-    w = np.asarray(weights, np.float64)
-    known, user = np.unique(users, return_inverse=True)
-    weight = np.bincount(user, w)
+    y, w = examples.labels, examples.weights
+    known, user = np.unique(examples.users, return_inverse=True)
+    weight = _sums(user, w)
     share = np.divide(1.0, weight, out=np.zeros_like(weight), where=weight > 0)
-    pull = np.bincount(user, auc_influence(labels, probabilities, w)) * w.mean() * share
-    losses = np.bincount(user, w * pointwise_logloss(labels, probabilities)) * share
-    inside, sizes = auc_by_group(labels, probabilities, user)
-    values = {
-        "auc": auc(labels, probabilities, w) + pull,
-        "logloss": losses,
-        "normalized_entropy": losses
-        * (normalized_entropy(labels, probabilities, w) / np.average(losses, weights=weight)),
-        "gauc": inside,
-    }
-    return (
-        known,
-        values,
-        {
-            "auc": weight,
-            "logloss": weight,
-            "normalized_entropy": weight,
-            "gauc": np.where(np.isnan(inside), 0.0, sizes),
-        },
-    )
+    values, weights = dict[str, Values](), dict[str, Values]()
+    if not examples.one_class:
+        pull = _sums(user, auc_influence(y, scores, w)) * w.mean() * share
+        inside, sizes = auc_by_group(y, scores, user)
+        values["auc"], weights["auc"] = auc(y, scores, w) + pull, weight
+        if not np.isnan(inside).all():
+            values["gauc"], weights["gauc"] = inside, np.where(np.isnan(inside), 0.0, sizes)
+    if probabilities:
+        losses = _sums(user, w * pointwise_logloss(y, scores)) * share
+        values["logloss"], weights["logloss"] = losses, weight
+        if not examples.one_class:
+            scale = normalized_entropy(y, scores, w) / np.average(losses, weights=weight)
+            values["normalized_entropy"], weights["normalized_entropy"] = losses * scale, weight
+    return UserValues(known, values, weights)
+
+
+def _sums(groups: NDArray[np.integer], values: Values) -> Values:
+    return np.bincount(groups, values).astype(np.float64, copy=False)

@@ -12,9 +12,12 @@ from typing import Literal, Self
 from pydantic import AwareDatetime, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
 
 from recsys._versions import installed
-from recsys.config.base import Config
+from recsys.config.base import Config, Many
 from recsys.errors import DataError, Problem
+from recsys.evaluation.comparison import Difference
+from recsys.evaluation.off_policy import OffPolicyRecord
 from recsys.files import write_text
+from recsys.metrics import Calibration
 
 DISTRIBUTIONS = (
     "recsys",
@@ -68,6 +71,51 @@ class Cost(Config):
     """Peak resident memory of the process."""
 
 
+class Range(Config):
+    """A metric and where its true value may lie: its 95% interval over users."""
+
+    value: float
+    low: float
+    high: float
+    users: NonNegativeInt
+    """How many count."""
+
+
+Ranges = dict[str, Range]
+"""Metric -> its range."""
+
+
+class SliceRecord(Config):
+    """One slice."""
+
+    by: str
+    """What was sliced by: `item_frequency`, `user_activity`, `returning`, or a feature."""
+    name: str
+    """Which slice."""
+    users: NonNegativeInt
+    """Users with anything in it."""
+    small: bool
+    """Whether they are fewer than `evaluation.small_slice`."""
+    metrics: dict[str, Ranges]
+    """`model` and each baseline."""
+
+
+class CalibrationRecord(Config):
+    """A calibration curve: bins of predictions, rising."""
+
+    predicted: Many[float]
+    """Weighted mean prediction of each bin."""
+    observed: Many[float]
+    """Weighted share of label 1."""
+    weight: Many[float]
+
+    @classmethod
+    def of(cls, curve: Calibration) -> Self:
+        """Of a computed curve."""
+        predicted, observed, weight = (each.tolist() for each in (curve.predicted, curve.observed, curve.weight))
+        return cls(predicted=tuple(predicted), observed=tuple(observed), weight=tuple(weight))
+
+
 class RunRecord(Config):
     """`metrics.json`."""
 
@@ -84,6 +132,17 @@ class RunRecord(Config):
     counts: dict[str, NonNegativeInt]
     """Users evaluated, users left out, items, training examples, parameters, bytes, ..."""
     cost: Cost
+    warnings: Many[str] = ()
+    """What makes the numbers doubtful."""
+    ranges: dict[str, Ranges] = Field(default_factory=dict)
+    """`model`, `popularity`, ... -> metrics that are means over users."""
+    slices: Many[SliceRecord] = ()
+    differences: Many[Difference] = ()
+    """The model against each baseline and the champion."""
+    calibration: CalibrationRecord | None = None
+    """Of a ranker."""
+    off_policy: dict[str, OffPolicyRecord] = Field(default_factory=dict)
+    """Where the log tells propensities: what the model, and popularity, would have earned."""
 
     def write(self, path: Path) -> None:
         """Write to `path`, whole or not at all."""

@@ -9,16 +9,18 @@ import numpy as np
 import pytest
 
 from recsys.cli import main
-from recsys.evaluation.evidence import Evidence
+from recsys.evaluation.evidence import Evidence, Measured
+
+SLICES = (("new", 0), ("returning", 20))
 
 
 def write(folder: Path, shift: float, digest: str = "d") -> Path:
-    """An evaluated run: 40 users, one metric."""
+    """An evaluated run: 40 users, half of them new."""
     base = np.random.default_rng(0).random(40)
     users = np.array([f"u{n:02}" for n in range(40)])
-    Evidence(digest, "test", users, {"ndcg@10": base + shift, "mrr@10": base}, {}).write(
-        folder / "evaluation" / "model.parquet"
-    )
+    whole = Evidence(users, {"ndcg@10": base + shift, "mrr@10": base})
+    slices = {("returning", name): whole.take(np.arange(start, start + 20), ["ndcg@10"]) for name, start in SLICES}
+    Measured(digest, "test", whole, slices).write(folder / "evaluation" / "model.parquet")
     return folder
 
 
@@ -26,7 +28,7 @@ def test_two_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runs = [str(write(tmp_path / name, shift)) for name, shift in (("old", 0.0), ("new", 0.1), ("same", 0.0))]
     assert main(["compare", *runs]) == 0
     text = capsys.readouterr().out
-    assert "in old, 40 users" in text
+    assert "ndcg@10, 40 users" in text
     new, same = (next(line for line in text.splitlines() if name in line.split()) for name in ("new", "same"))
     assert "+0.1000" in new
     assert "real" in new
@@ -47,6 +49,17 @@ def test_runs_of_one_name_are_told_apart(tmp_path: Path, capsys: pytest.CaptureF
     assert json.loads(capsys.readouterr().out)["reference"] == runs[0]
 
 
+def test_slices(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = [str(write(tmp_path / name, shift)) for name, shift in (("old", 0.0), ("new", 0.1))]
+    assert main(["compare", *runs, "--slice", "returning"]) == 0
+    text = capsys.readouterr().out
+    assert "ndcg@10 where returning is new, 20 users" in text
+    assert "ndcg@10 where returning is returning, 20 users" in text
+    assert main(["compare", *runs, "--slice", "returning=new", "--json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)["differences"]
+    assert (found["by"], found["slice"], found["users"], found["real"]) == ("returning", "new", 20, True)
+
+
 @pytest.mark.parametrize(
     ("second", "options", "text"),
     [
@@ -54,6 +67,8 @@ def test_runs_of_one_name_are_told_apart(tmp_path: Path, capsys: pytest.CaptureF
         ("missing", [], "evaluate the run again"),
         ("other", [], "different data"),
         ("new", ["--metric", "auc"], "no metric 'auc'"),
+        ("new", ["--slice", "age"], "old has no slice 'age'; expected one of returning"),
+        ("new", ["--slice", "returning=old"], "expected one of returning=new, returning=returning"),
     ],
 )
 def test_mistakes(

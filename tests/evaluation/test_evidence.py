@@ -6,11 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from recsys.errors import DataError
-from recsys.evaluation.comparison import compare
-from recsys.evaluation.evidence import Evidence
+from recsys.evaluation.comparison import compare, hold_against
+from recsys.evaluation.evidence import Evidence, Measured
 
 RNG = np.random.default_rng(0)
 USERS = np.array([f"u{n:03}" for n in range(300)])
@@ -19,8 +21,6 @@ USERS = np.array([f"u{n:03}" for n in range(300)])
 def evidence(shift: float = 0.0, **changes: object) -> Evidence:
     weights = np.where(np.arange(300) < 50, 0.0, 2.0)
     made = Evidence(
-        data_digest="d" * 64,
-        part="test",
         users=USERS,
         values={
             "ndcg@10": np.clip(BASE + shift, 0, None),
@@ -31,43 +31,63 @@ def evidence(shift: float = 0.0, **changes: object) -> Evidence:
     return replace(made, **changes)  # type: ignore[arg-type]
 
 
+def measured(whole: Evidence | None = None, **changes: object) -> Measured:
+    made = Measured("d" * 64, "test", evidence() if whole is None else whole)
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
 BASE = RNG.random(300)
 NOISE = RNG.normal(0, 0.3, 300)
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     path = tmp_path / "model.parquet"
-    evidence().write(path)
-    found = Evidence.read(path)
+    part = evidence().take(np.arange(10), ["ndcg@10"])
+    other = Evidence(USERS[5:9], {"auc": BASE[5:9]})
+    slices = {("item_frequency", "tail"): part, ("age", "tail"): part, ("age", "25 to 35"): other}
+    measured(slices=slices).write(path)
+    found = Measured.read(path)
     assert (found.data_digest, found.part) == ("d" * 64, "test")
-    np.testing.assert_array_equal(found.users, USERS)
-    for name, values in evidence().values.items():
-        np.testing.assert_array_equal(found.values[name], values)
-    assert list(found.weights) == ["gauc"]
+    assert list(found.slices) == list(slices)
+    for written, read in ((evidence(), found.whole), *((slices[key], found.slices[key]) for key in slices)):
+        np.testing.assert_array_equal(read.users, written.users)
+        assert read.values.keys() == written.values.keys()
+        assert read.weights.keys() == written.weights.keys()
+        for name in written.values:
+            np.testing.assert_array_equal(read.values[name], written.values[name])
+            np.testing.assert_array_equal(read.weight(name), written.weight(name))
     assert [each.name for each in tmp_path.iterdir()] == ["model.parquet"]
 
 
 def test_damage_is_named(tmp_path: Path) -> None:
     path = tmp_path / "model.parquet"
     with pytest.raises(DataError, match="FileNotFoundError"):
-        Evidence.read(path)
+        Measured.read(path)
     path.write_bytes(b"nothing")
     with pytest.raises(DataError, match="evaluate the run again"):
-        Evidence.read(path)
+        Measured.read(path)
+    pq.write_table(pa.table({"user": ["a"]}), path)
+    with pytest.raises(DataError, match="evaluate the run again"):
+        Measured.read(path)
 
 
 def test_users_of_no_weight_are_not_counted() -> None:
-    interval = evidence().interval("gauc")
-    assert interval is not None
+    interval = evidence().intervals()["gauc"]
     assert (interval.users, interval.estimate) == (250, pytest.approx(BASE[50:].mean()))
-    chosen = np.zeros(300, bool)
-    chosen[:51] = True
-    assert evidence().interval("gauc", chosen) is None
+    assert "gauc" not in evidence().take(np.arange(51), ["gauc"]).intervals()  # one user
+
+
+def test_values_that_are_not_defined_weigh_nothing() -> None:
+    made = Evidence.of(USERS[:3], {"a": np.array([1.0, np.nan, 3.0]), "b": np.ones(3)})
+    assert made.weight("a").tolist() == [1, 0, 1]
+    assert list(made.weights) == ["a"]
+    assert made.intervals()["a"].estimate == 2
 
 
 def test_a_difference_that_is_there_is_found_and_one_that_is_not_is_noise() -> None:
     noise = evidence(values={"ndcg@10": BASE + NOISE - NOISE.mean(), "gauc": BASE + NOISE - NOISE.mean()})
-    found = compare({"champion": evidence(), "better": evidence(0.05), "other": noise}, ["ndcg@10", "gauc"])
+    runs = {"champion": measured(), "better": measured(evidence(0.05)), "other": measured(noise)}
+    found = compare(runs, ["ndcg@10", "gauc"])
     by_name = {(each.run, each.metric): each for each in found}
     better, other = by_name["better", "ndcg@10"], by_name["other", "ndcg@10"]
     assert better.real
@@ -82,19 +102,18 @@ def test_a_difference_that_is_there_is_found_and_one_that_is_not_is_noise() -> N
 def test_pairing_finds_what_two_intervals_would_hide() -> None:
     """Users differ by far more than the models do: only the paired difference shows it."""
     worse = evidence(values={"ndcg@10": BASE - 0.01 * RNG.random(300), "gauc": BASE})
-    (found,) = compare({"a": evidence(), "b": worse}, ["ndcg@10"])
+    (found,) = compare({"a": measured(), "b": measured(worse)}, ["ndcg@10"])
     assert found.real
     assert found.high < 0
-    first, second = evidence().interval("ndcg@10"), worse.interval("ndcg@10")
-    assert first is not None
-    assert second is not None
+    first, second = evidence().intervals()["ndcg@10"], worse.intervals()["ndcg@10"]
     assert first.low < second.high
 
 
 def test_many_comparisons_are_corrected() -> None:
     """p of .01 among ten runs is .1 after Holm: ten tries are not one."""
     values = BASE + NOISE - NOISE.mean() + 2.5 * NOISE.std() / np.sqrt(300)
-    runs = {"champion": evidence()} | {f"run{n}": evidence(values={"ndcg@10": values, "gauc": BASE}) for n in range(10)}
+    lucky = measured(evidence(values={"ndcg@10": values, "gauc": BASE}))
+    runs = {"champion": measured()} | {f"run{n}": lucky for n in range(10)}
     alone = compare({"champion": runs["champion"], "run0": runs["run0"]}, ["ndcg@10"])[0]
     among = compare(runs, ["ndcg@10"])
     assert alone.real
@@ -102,17 +121,47 @@ def test_many_comparisons_are_corrected() -> None:
     assert among[0].p == pytest.approx(10 * alone.p)
 
 
+def test_a_run_is_held_against_each_of_the_others() -> None:
+    """In what both have; p is corrected once, for all of them."""
+    alone = Evidence(USERS, {"gauc": np.where(np.arange(300) < 50, np.nan, BASE - 0.1)}, evidence().weights)
+    runs = {"model": measured(), "popularity": measured(evidence(-0.05)), "knn": measured(alone)}
+    found = hold_against("model", runs, ["ndcg@10", "gauc", "auc"])
+    assert [(each.run, each.against, each.metric) for each in found] == [
+        ("model", "popularity", "ndcg@10"),
+        ("model", "popularity", "gauc"),
+        ("model", "knn", "gauc"),
+    ]
+    assert all(each.real and each.difference > 0 for each in found)
+    assert found[2].difference == pytest.approx(0.1)
+    assert found[2].p == pytest.approx(3 / 10_001)
+
+
+def test_slices_are_compared_by_themselves() -> None:
+    rows = {("returning", "new"): np.arange(20), ("returning", "returning"): np.arange(20, 300)}
+    better = evidence(values={"ndcg@10": BASE + np.where(np.arange(300) < 20, 0.1, 0.0), "gauc": BASE})
+    runs = {
+        name: measured(each, slices={key: each.take(chosen, ["ndcg@10"]) for key, chosen in rows.items()})
+        for name, each in (("a", evidence()), ("b", better))
+    }
+    new, returning = compare(runs, ["ndcg@10"], slices=list(rows))
+    assert (new.by, new.slice, new.users, new.real) == ("returning", "new", 20, True)
+    assert new.difference == pytest.approx(0.1)
+    assert (returning.slice, returning.users, returning.real, returning.difference) == ("returning", 280, False, 0.0)
+    with pytest.raises(DataError, match="no slice age=30; expected one of returning=new, returning=returning"):
+        compare(runs, ["ndcg@10"], slices=[("age", "30")])
+
+
 @pytest.mark.parametrize(
     ("runs", "metrics", "text"),
     [
-        ({"a": evidence()}, ["ndcg@10"], "at least two"),
-        ({"a": evidence(), "b": evidence(data_digest="e" * 64)}, ["ndcg@10"], "different data"),
-        ({"a": evidence(), "b": evidence(part="valid")}, ["ndcg@10"], "test and the valid part"),
-        ({"a": evidence(), "b": evidence(users=USERS[::-1])}, ["ndcg@10"], "other users"),
-        ({"a": evidence(), "b": evidence()}, ["recall@10"], "no metric 'recall@10'"),
+        ({"a": measured()}, ["ndcg@10"], "at least two"),
+        ({"a": measured(), "b": measured(data_digest="e" * 64)}, ["ndcg@10"], "different data"),
+        ({"a": measured(), "b": measured(part="valid")}, ["ndcg@10"], "test and the valid part"),
+        ({"a": measured(), "b": measured(evidence(users=USERS[::-1]))}, ["ndcg@10"], "other users"),
+        ({"a": measured(), "b": measured()}, ["recall@10"], "no metric 'recall@10'"),
     ],
 )
-def test_what_cannot_be_compared(runs: dict[str, Evidence], metrics: list[str], text: str) -> None:
+def test_what_cannot_be_compared(runs: dict[str, Measured], metrics: list[str], text: str) -> None:
     with pytest.raises(DataError, match=text):
         compare(runs, metrics)
 

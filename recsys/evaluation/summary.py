@@ -1,0 +1,87 @@
+"""What a run record says of an evaluation: ranges, slices, and what holds against baselines and champion."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypedDict
+
+from recsys.evaluation.comparison import Difference, hold_against
+from recsys.evaluation.config import EvaluationConfig
+from recsys.evaluation.evidence import MODEL, Evidence, Measured, evidence_path
+from recsys.evaluation.model import Evaluated
+from recsys.evaluation.off_policy import OffPolicyRecord
+from recsys.evaluation.record import CalibrationRecord, Metrics, Range, Ranges, RunRecord, SliceRecord
+
+CHAMPION = "champion"
+POINTWISE = ("auc", "gauc", "logloss")
+"""What a ranker is held to; a two_tower to the monitored metric and the recalls."""
+
+
+@dataclass(frozen=True)
+class Champion:
+    """An earlier run that a new one is held to."""
+
+    metrics: Metrics
+    measured: Measured
+
+    @classmethod
+    def read(cls, folder: Path) -> Champion:
+        """From the run directory `folder`.
+
+        Raises:
+            DataError: it has not been evaluated.
+        """
+        return cls(RunRecord.read(folder / "metrics.json").metrics[MODEL], Measured.read(evidence_path(folder, MODEL)))
+
+
+class Findings(TypedDict):
+    """The fields of a `RunRecord` that an evaluation gives."""
+
+    metrics: dict[str, Metrics]
+    ranges: dict[str, Ranges]
+    slices: tuple[SliceRecord, ...]
+    differences: tuple[Difference, ...]
+    calibration: CalibrationRecord | None
+    off_policy: dict[str, OffPolicyRecord]
+
+
+def summarize(evaluated: Evaluated, config: EvaluationConfig, champion: Champion | None) -> Findings:
+    """What an evaluation says, beside the champion if there is one.
+
+    Raises:
+        DataError: the champion was measured on other data.
+    """
+    measured, metrics = dict(evaluated.measured), dict(evaluated.metrics)
+    if champion is not None:
+        measured[CHAMPION], metrics[CHAMPION] = champion.measured, champion.metrics
+    model, curve = measured[MODEL].whole, evaluated.calibration
+    return Findings(
+        metrics=metrics,
+        ranges={name: _ranges(each.whole) for name, each in measured.items()},
+        slices=tuple(_slices(evaluated.measured, config.small_slice)),
+        differences=tuple(hold_against(MODEL, measured, headline(model, config))),
+        calibration=None if curve is None else CalibrationRecord.of(curve),
+        off_policy=evaluated.off_policy,
+    )
+
+
+def headline(model: Evidence, config: EvaluationConfig) -> list[str]:
+    """The metrics that differences are told of, the first one first."""
+    wanted = dict.fromkeys([config.monitor, *(f"recall@{k}" for k in config.ks), *POINTWISE])
+    return [name for name in wanted if name in model.values]
+
+
+def _ranges(evidence: Evidence) -> Ranges:
+    return {
+        name: Range(value=each.estimate, low=each.low, high=each.high, users=each.users)
+        for name, each in evidence.intervals().items()
+    }
+
+
+def _slices(measured: Mapping[str, Measured], small: int) -> Iterator[SliceRecord]:
+    for key, evidence in measured[MODEL].slices.items():
+        users = len(evidence.users)
+        metrics = {name: _ranges(each.slices[key]) for name, each in measured.items()}
+        yield SliceRecord(by=key[0], name=key[1], users=users, small=users < small, metrics=metrics)
