@@ -23,7 +23,7 @@ def starter(name: str, source: dict[str, str], inference: Inference) -> str:
     data: dict[str, Any] = {"source": {"kind": "files", **source}}
     if inference.positives is not None:
         data["positives"] = inference.positives.model_dump(mode="json", exclude_none=True)
-    data["split"] = inference.split.model_dump(mode="json")
+    data["split"] = inference.split.model_dump(mode="json", exclude_none=True)
     sections = [
         (
             "Starter by `recsys init`: a guess from names and values. Read it, then: recsys run THIS_FILE",
@@ -47,7 +47,9 @@ def _about_data(inference: Inference) -> str:
     if inference.positives is None:
         lines.append("Every event counts as positive; see `positives` to choose by a column.")
     if inference.split.kind == "temporal":
-        lines.append("split: one moment for all users; or kind: leave_last_out, random, by_user.")
+        lines.append(
+            "split: one moment for all users; or kind: leave_last_out, random, by_user, cold_users, cold_items."
+        )
     return "\n".join(lines)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
@@ -10,6 +10,8 @@ from recsys.config.base import Config, Many, default_tag
 from recsys.data.simulator_config import SimulatorConfig
 
 Share = Annotated[float, Field(gt=0.0, lt=1.0)]
+SHARE_DIGITS = 12
+"""Sums of shares are rounded to so many decimals: 0.1 + 0.2 is 0.3."""
 
 
 class FilesSource(Config):
@@ -55,28 +57,54 @@ class Rule(Config):
         return self
 
 
-class _Shares(Config):
+class _Split(Config):
+    histories_of_training: ClassVar[bool] = False
+    """Whether histories hold training events only, so that no held-out event stands in another's history."""
+
+
+class _Shares(_Split):
     valid: Share = 0.1
     """Share that validates."""
     test: Share = 0.1
     """Share that tests."""
 
+    @property
+    def held_out(self) -> float:
+        """Share that does not train."""
+        return self.valid + self.test
+
     @model_validator(mode="after")
     def _leave_something(self) -> Self:
-        if self.valid + self.test >= 1:
-            raise ValueError(
-                f"valid and test are {self.valid + self.test:g} together, which leaves nothing to train on"
-            )
+        if round(self.held_out, SHARE_DIGITS) >= 1:
+            raise ValueError(f"valid and test are {self.held_out:g} together, which leaves nothing to train on")
         return self
 
 
 class TemporalSplit(_Shares):
-    """One moment for all users: the last `valid + test` share of the events, cut by time; equal times stay together."""
+    """One moment for all users: the last `valid + test` share of the events, cut by time; equal times stay together.
+
+    Shares are of all events, those held back included, so that windows that end at different moments are of one size.
+    """
 
     kind: Literal["temporal"]
+    held_back: Share | None = None
+    """Share of the newest events, which come after the test part. They are left out of everything: neither the
+    catalogue nor any statistic knows them.
+    """
+    train: Share | None = None
+    """Share of the events before the validation that trains: the newest of them. Older ones stand in histories and
+    count as seen, for they were known, but they are no examples and enter no vocabulary, count or statistic.
+    """
+
+    @model_validator(mode="after")
+    def _leave_something_before(self) -> Self:
+        if self.held_back is not None and round(self.held_out + self.held_back, SHARE_DIGITS) >= 1:
+            total = self.held_out + self.held_back
+            raise ValueError(f"valid, test and held_back are {total:g} together, which leaves nothing to train on")
+        return self
 
 
-class LeaveLastOut(Config):
+class LeaveLastOut(_Split):
     """Each user's last event tests, the one before validates; users with fewer than 3 events only train.
 
     Ties in time are broken by the item's text, then by the event's digest: arbitrary, but the same everywhere.
@@ -89,6 +117,7 @@ class RandomSplit(_Shares):
     """Each event by itself, by a digest of its values and the seed; a history then holds training events only."""
 
     kind: Literal["random"]
+    histories_of_training: ClassVar[bool] = True
 
 
 class ByUserSplit(_Shares):
@@ -98,7 +127,26 @@ class ByUserSplit(_Shares):
     targets: Share = 0.2
 
 
-Split = Annotated[TemporalSplit | LeaveLastOut | RandomSplit | ByUserSplit, Field(discriminator="kind")]
+class ColdUsersSplit(_Shares):
+    """Whole users are held out, as in by_user, and all their events are to be predicted, the first without history."""
+
+    kind: Literal["cold_users"]
+
+
+class ColdItemsSplit(_Shares):
+    """Whole items are held out, by a digest of the item and the seed: training has no event on them.
+
+    A history then holds training events only, so a held-out item stands in none. The shares are of the items.
+    """
+
+    kind: Literal["cold_items"]
+    histories_of_training: ClassVar[bool] = True
+
+
+Split = Annotated[
+    TemporalSplit | LeaveLastOut | RandomSplit | ByUserSplit | ColdUsersSplit | ColdItemsSplit,
+    Field(discriminator="kind"),
+]
 
 
 class DuckDBEngine(Config):

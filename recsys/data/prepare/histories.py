@@ -5,22 +5,23 @@ from __future__ import annotations
 import ibis
 import ibis.expr.types as ir
 
-from recsys.data.config import RandomSplit, Split
+from recsys.data.config import Split
 from recsys.data.prepare.splits import CONTEXT, TRAIN
 
 
 def with_history(events: ir.Table, split: Split) -> ir.Table:
     """`events` with `before`: int64, the length of the history: the user's eligible positives strictly earlier in time.
 
-    Times are compared, never positions: events at the same moment are in each other's future. After a random split only
-    training events are eligible. Without times nothing is known to be earlier, and every history is empty. Negative
-    events of held-out users that are no targets are dropped, for they are neither history nor example.
+    Times are compared, never positions: events at the same moment are in each other's future. Where held-out events
+    would stand in the histories of others (`histories_of_training`), training events alone are eligible. Without times
+    nothing is known to be earlier, and every history is empty. Negative context events are dropped, for they are
+    neither history nor example.
     """
     events = events.filter((events.stage != CONTEXT) | (events.label > 0))
     if "time" not in events.columns:
         return events.mutate(before=ibis.literal(0, "int64"))
     eligible = events.label > 0
-    if isinstance(split, RandomSplit):
+    if split.histories_of_training:
         eligible &= events.stage == TRAIN
     count = ibis.ifelse(eligible, 1, 0).cast("int64")
     up_to_now = ibis.range_window(preceding=None, following=0, group_by=events.user_index, order_by=events.time)
@@ -29,7 +30,7 @@ def with_history(events: ir.Table, split: Split) -> ir.Table:
 
 
 def in_order(events: ir.Table, split: Split) -> ir.Table:
-    """The positive events by user, in history order: of a random split the training events first."""
+    """The positive events by user, in history order; where histories hold training events only, those come first."""
     positive = events.filter(events.label > 0)
-    late = [ibis.ifelse(positive.stage == TRAIN, 0, 1)] if isinstance(split, RandomSplit) else []
+    late = [ibis.ifelse(positive.stage == TRAIN, 0, 1)] if split.histories_of_training else []
     return positive.order_by([positive.user_index, *late, positive.position])

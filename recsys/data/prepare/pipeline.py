@@ -16,7 +16,7 @@ import pyarrow as pa
 from pydantic import ValidationError
 
 from recsys.data.cache import cache_dir
-from recsys.data.config import DataConfig
+from recsys.data.config import DataConfig, TemporalSplit
 from recsys.data.dataset import FORMAT, STAGES, Counts, DatasetInfo, FeatureInfo, Part, SequenceInfo
 from recsys.data.prepare.checks import check_rows
 from recsys.data.prepare.engine import Runner, start
@@ -25,7 +25,7 @@ from recsys.data.prepare.events import keep, ranked
 from recsys.data.prepare.examples import Examples
 from recsys.data.prepare.histories import in_order, with_history
 from recsys.data.prepare.layout import Layout, Table, lay_out
-from recsys.data.prepare.splits import TRAIN, staged
+from recsys.data.prepare.splits import TRAIN, Moments, staged
 from recsys.data.prepare.write import BASE, write_rows, write_table
 from recsys.data.source import Role, SourceFiles, as_parquet, place
 from recsys.errors import DataError, Problem
@@ -115,11 +115,12 @@ class _Preparation:
         """Everything into the new folder `out`; dataset.json comes last."""
         check_rows(self._runner, self._tables, self._layout, self._data, self._schema)
         raw = self._tables["events"].rows
-        kept = self._runner.store("kept", keep(raw, self._layout, self._data, self._schema))
-        self._check_positives(kept)
+        everything = self._runner.store("kept", keep(raw, self._layout, self._data, self._schema))
+        self._check_positives(everything)
+        kept, moments = self._known(everything)
         users = Entities(self._runner, "user", kept, self._tables.get("users"), self._layout, self._schema)
         items = Entities(self._runner, "item", kept, self._tables.get("items"), self._layout, self._schema)
-        events = self._placed(kept, users, items)
+        events = self._placed(kept, users, items, moments)
         self._check_parts(events)
 
         in_train, positive = events.stage == TRAIN, events.label > 0
@@ -141,25 +142,33 @@ class _Preparation:
         counts = Counts(
             users=len(users),
             items=len(items),
-            dropped=_count(self._runner, raw) - _count(self._runner, kept),
+            dropped=_count(self._runner, raw) - _count(self._runner, everything),
+            held_back=_count(self._runner, everything) - _count(self._runner, kept),
             **rows,
         )
         self._write_info(out, user_features.infos | item_features.infos | examples.infos, counts)
 
-    def _placed(self, kept: ir.Table, users: Entities, items: Entities) -> ir.Table:
+    def _known(self, events: ir.Table) -> tuple[ir.Table, Moments | None]:
+        """The events that are not held back, and where a temporal split cuts them."""
+        split = self._data.split
+        if not isinstance(split, TemporalSplit):
+            return events, None
+        moments = Moments.of(self._runner, events, split)
+        if split.held_back is not None:
+            self._check_positives(moments.known(events), "before those held back ", "lower data.split.held_back")
+        return moments.known(events), moments
+
+    def _placed(self, kept: ir.Table, users: Entities, items: Entities, moments: Moments | None) -> ir.Table:
         """Events with order, part and history."""
         events = self._runner.store("ranked", ranked(kept, users.index, items.index, self._data.seed))
-        events = staged(self._runner, events, users.index, self._data)
+        events = staged(events, users.index, items.index, self._data, moments)
         return self._runner.store("placed", with_history(events, self._data.split))
 
-    def _check_positives(self, kept: ir.Table) -> None:
+    def _check_positives(
+        self, kept: ir.Table, which: str = "", cure: str = "change data.positives or data.negatives"
+    ) -> None:
         if _count(self._runner, kept.filter(kept.label > 0)) == 0:
-            raise DataError(
-                place(self._files.events),
-                "no event is positive",
-                "some positive events",
-                "change data.positives or data.negatives",
-            )
+            raise DataError(place(self._files.events), f"no event {which}is positive", "some positive events", cure)
 
     def _check_parts(self, events: ir.Table) -> None:
         there = set(self._runner.fetch(events.select("stage").distinct())["stage"].to_pylist())

@@ -179,7 +179,15 @@ def test_no_event_at_all_is_kept(refuse, line):
 
 
 @pytest.mark.parametrize(
-    ("split", "part"), [("leave_last_out", "valid"), ("by_user", "test"), ("temporal", "train"), ("random", "valid")]
+    ("split", "part"),
+    [
+        ("leave_last_out", "valid"),
+        ("by_user", "test"),
+        ("temporal", "train"),
+        ("random", "valid"),
+        ("cold_users", "test"),
+        ("cold_items", "valid"),
+    ],
 )
 def test_empty_parts(refuse, line, split, part):
     log = {**line, "user": ["u"] * 2, "item": ["a", "b"], "time": [1, 1]}

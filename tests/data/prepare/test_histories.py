@@ -58,14 +58,15 @@ def test_negatives_see_histories_but_are_not_in_them(run):
     assert [item for _, item, _ in result.events] == list("acef")
 
 
-def test_after_a_random_split_histories_hold_training_events_only(run):
+@pytest.mark.parametrize("kind", ["random", "cold_items"])
+def test_where_others_are_held_out_histories_hold_training_events_only(run, kind):
     rng = np.random.default_rng(3)
     log = {
         "user": rng.integers(0, 20, 600),
         "item": rng.permutation(600),
         "time": rng.integers(0, 12, 600),
     }
-    result = run(log, split={"kind": "random", "valid": 0.2, "test": 0.2})
+    result = run(log, split={"kind": kind, "valid": 0.2, "test": 0.2})
     trained = set(result.pairs("train"))
     times = {(str(u), str(i)): t for u, i, t in zip(log["user"], log["item"], log["time"], strict=True)}
     for (user, item), history in result.histories().items():
@@ -78,7 +79,7 @@ def test_after_a_random_split_histories_hold_training_events_only(run):
         assert held_out == sorted(held_out)
 
 
-@pytest.mark.parametrize("kind", ["temporal", "leave_last_out", "by_user"])
+@pytest.mark.parametrize("kind", ["temporal", "leave_last_out", "by_user", "cold_users"])
 def test_no_history_reaches_its_own_moment(run, kind):
     rng = np.random.default_rng(4)
     log = {"user": rng.integers(0, 40, 800), "item": rng.permutation(800), "time": rng.integers(0, 15, 800)}

@@ -1,8 +1,14 @@
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import pytest
 
+from recsys.data.dataset import STAGES
+from recsys.data.prepared import Prepared
+
+PARTS = ("train", "valid", "test")
 TIES = {
     "user": ["u"] * 10,
     "item": list("abcdefghij"),
@@ -29,7 +35,7 @@ def test_temporal_cut_is_one_moment_for_all_users(run):
     rng = np.random.default_rng(0)
     log = {"user": rng.integers(0, 30, 400), "item": rng.integers(0, 50, 400), "time": rng.integers(0, 60, 400)}
     result = run(log)
-    times = {part: [row["time"] for row in result.examples(part)] for part in ("train", "valid", "test")}
+    times = {part: [row["time"] for row in result.examples(part)] for part in PARTS}
     assert max(times["train"]) < min(times["valid"])
     assert max(times["valid"]) < min(times["test"])
     assert 40 <= len(times["test"]) <= 40 + 400 / 60 * 3
@@ -100,7 +106,7 @@ def test_random_does_not_depend_on_other_events(run, many):
 
 def test_by_user_holds_out_whole_users(run, many):
     result = run(many, split={"kind": "by_user", "valid": 0.2, "test": 0.2, "targets": 0.25})
-    users = {part: {user for user, _ in result.pairs(part)} for part in ("train", "valid", "test")}
+    users = {part: {user for user, _ in result.pairs(part)} for part in PARTS}
     assert not users["train"] & (users["valid"] | users["test"])
     assert not users["valid"] & users["test"]
     assert len(users["train"] | users["valid"] | users["test"]) == 300
@@ -126,3 +132,99 @@ def test_by_user_without_times_takes_any_targets(run, many):
     # By digest, not by item: were they the last by item text, single-digit item "9" would be among them far too often.
     items = [item for _, item in result.pairs("test")]
     assert items.count("9") < 5 * max(1, items.count("1"))
+
+
+def part_of(name, valid=0.1, test=0.1, seed=0):
+    """The part that a held-out user or item is in: by the first 48 bits of an MD5."""
+    place = int(hashlib.md5(f"{seed}\x1f{name}".encode()).hexdigest()[:12], 16) / 16**12
+    return "test" if place < test else "valid" if place < valid + test else "train"
+
+
+def named(part, count, **shares):
+    """The first ids, of n0, n1, ..., that are in a part."""
+    return [name for name in map("n{}".format, range(10_000)) if part_of(name, **shares) == part][:count]
+
+
+SHARES = {"valid": 0.2, "test": 0.2}
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_cold_users_hold_out_whole_users_with_all_their_events(run, many, seed):
+    result = run(many, split={"kind": "cold_users", **SHARES}, seed=seed)
+    assert [(user, stage) for user, _, stage in result.events] == [
+        (user, STAGES[part_of(user, **SHARES, seed=seed)]) for user, _, _ in result.events
+    ]
+    for part in PARTS:
+        assert len(result.pairs(part)) == sum(stage == STAGES[part] for _, _, stage in result.events)
+    assert result.info.counts.events == 6000
+    cold = {user for user, _ in result.pairs("test")}
+    assert 35 < len(cold) < 90
+    # No user of the test part is known to the training, in any form.
+    known = run(
+        many, {"id": {"kind": "categorical", "role": "user", "column": "user"}}, split={"kind": "cold_users", **SHARES}
+    )
+    assert {user for user, _ in known.vocabulary("id")} == {user for user, _ in known.pairs("train")}
+
+
+def test_cold_users_are_asked_for_before_their_first_event(run):
+    (cold,), (warm,), (other,) = named("test", 1), named("train", 1), named("valid", 1)
+    log = {
+        "user": [cold] * 4 + [warm, other],
+        "item": list("abcdab"),
+        "time": [1, 1, 2, 3, 1, 1],
+        "click": [1, 1, 0, 1, 1, 1],
+    }
+    rules = {"positives": {"column": "click", "one_of": [1]}, "negatives": {"column": "click", "one_of": [0]}}
+    features = {
+        "id": {"kind": "categorical", "role": "item", "column": "item"},
+        "recent": {"kind": "sequence", "of": "id", "max_length": 5},
+    }
+    result = run(log, features, split={"kind": "cold_users"}, **rules)
+    assert {item: history for (user, item), history in result.histories().items() if user == cold} == {
+        "a": [],
+        "b": [],
+        "c": ["a", "b"],  # negative, and an example all the same
+        "d": ["a", "b"],
+    }
+    held_out = Prepared(result.folder).held_out("test")
+    assert held_out.query["recent"].tolist() == [[0] * 5]
+    assert held_out.relevant.values.tolist() == [0, 1, 3]
+    assert held_out.seen.lengths.tolist() == [0]
+
+
+def test_cold_items_by_hand(run):
+    (a, b), (v,), (x, y) = named("train", 2), named("valid", 1), named("test", 2)
+    log = {"user": ["u"] * 6, "item": [y, v, b, x, a, a], "time": [4, 3, 2, 2, 1, 5]}
+    result = run(log, split={"kind": "cold_items"})
+    rows = [(row["item"], row["time"], row["history"]) for part in PARTS for row in result.examples(part)]
+    assert sorted(rows) == sorted(
+        [
+            (a, 1, []),
+            (x, 2, [a]),
+            (b, 2, [a]),
+            (v, 3, [a, b]),
+            (y, 4, [a, b]),  # neither the other held-out items, nor what shares their moment
+            (a, 5, [a, b]),
+        ]
+    )
+    assert [(item, stage) for _, item, stage in result.events] == [(a, 0), (b, 0), (a, 0), (x, 2), (v, 1), (y, 2)]
+    names = result.table("items")["item"].to_pylist()
+    held_out = Prepared(result.folder).held_out("test")
+    assert {names[n] for n in held_out.relevant.values} == {x, y}
+    assert {names[n] for n in held_out.seen.values} == {a, b, v}
+
+
+@pytest.mark.parametrize("timestamp", ["time", None])
+def test_cold_items_hold_out_whole_items(run, many, timestamp):
+    log = {**many, "item": np.random.default_rng(5).integers(0, 200, 6000)}
+    item_id = {"id": {"kind": "categorical", "role": "item", "column": "item"}}
+    result = run(log, item_id, split={"kind": "cold_items", **SHARES}, schema={"timestamp": timestamp}, seed=3)
+    for part in PARTS:
+        assert {part_of(item, **SHARES, seed=3) for _, item in result.pairs(part)} == {part}
+    assert sum(len(result.pairs(part)) for part in PARTS) == 6000
+    trained = {item for _, item in result.pairs("train")}
+    assert 90 < len(trained) < 150
+    assert {item for item, row in result.items.items() if row["train_count"]} == trained
+    assert {item for item, _ in result.vocabulary("id")} == trained
+    histories = result.histories().values()
+    assert {item for history in histories for item in history} == (trained if timestamp else set())
