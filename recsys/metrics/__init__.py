@@ -7,6 +7,7 @@ from recsys.metrics.beyond import intra_list_diversity as intra_list_diversity
 from recsys.metrics.beyond import mean_popularity as mean_popularity
 from recsys.metrics.beyond import novelty as novelty
 from recsys.metrics.counterfactual import OffPolicy as OffPolicy
+from recsys.metrics.counterfactual import importance_weights as importance_weights
 from recsys.metrics.counterfactual import off_policy as off_policy
 from recsys.metrics.intervals import Interval as Interval
 from recsys.metrics.intervals import bootstrap_interval as bootstrap_interval
@@ -20,6 +21,7 @@ from recsys.metrics.pointwise import gauc as gauc
 from recsys.metrics.pointwise import logloss as logloss
 from recsys.metrics.pointwise import normalized_entropy as normalized_entropy
 from recsys.metrics.pointwise import pointwise_logloss as pointwise_logloss
+from recsys.metrics.pointwise import rela_impr as rela_impr
 from recsys.metrics.ranking import graded_ndcg_at_k as graded_ndcg_at_k
 from recsys.metrics.ranking import hit_rate_at_k as hit_rate_at_k
 from recsys.metrics.ranking import hits as hits

@@ -46,10 +46,7 @@ def off_policy(
         raise ValueError("propensities must lie in (0, 1]: the logging policy could have chosen every logged action")
     if not ((q >= 0) & (q <= 1)).all():
         raise ValueError("the target's probabilities must lie in [0, 1]")
-    if clip is not None and clip <= 0:
-        raise ValueError(f"clip must be above 0, not {clip}")
-    weights = q / p
-    cut = weights if clip is None else np.minimum(weights, clip)
+    weights, cut = importance_weights(p, q), importance_weights(p, q, clip=clip)
     total = cut.sum()
     return OffPolicy(
         ips=float((cut * r).mean()),
@@ -58,6 +55,18 @@ def off_policy(
         clipped=float((cut < weights).mean()),
         events=len(r),
     )
+
+
+def importance_weights(propensities: ArrayLike, target: ArrayLike, *, clip: float | None = None) -> NDArray[np.float64]:
+    """[B] target / propensity, at most `clip`: what each logged event counts for in an estimate of `off_policy`.
+
+    Raises:
+        ValueError: `clip` is not above 0.
+    """
+    if clip is not None and clip <= 0:
+        raise ValueError(f"clip must be above 0, not {clip}")
+    weights = np.asarray(target, np.float64) / np.asarray(propensities, np.float64)
+    return weights if clip is None else np.minimum(weights, clip)
 
 
 def _effective(weights: NDArray[np.float64]) -> float:

@@ -21,6 +21,8 @@ from recsys.schema.config import Feature, Numeric, SchemaConfig, Vector
 FLOAT32_MAX = 3.4028234663852886e38
 TIMES = "epoch numbers, or ISO 8601 dates and times such as 2024-01-31T10:00:00Z"
 EXAMPLE_LENGTH = 40
+RAREST = 1e-30
+"""Nothing that was logged was chosen with less probability; estimates divide by it."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +156,9 @@ def _propensity_checks(name: str, column: ir.Column) -> Iterator[_Check]:
         yield _Check(name, is_unreadable_number(column), "text that is no number", "write numbers in (0, 1]")
     absent = number(column).isnull() & ~is_unreadable_number(column)
     yield _Check(name, absent, "no propensity (null or NaN)", cure)
-    yield _Check(name, (number(column) <= 0) | (number(column) > 1), "a propensity outside (0, 1]", cure)
+    yield _Check(
+        name, (number(column) < RAREST) | (number(column) > 1), f"a propensity outside (0, 1], or below {RAREST}", cure
+    )
 
 
 def _rule_checks(table: Table, data: DataConfig) -> Iterator[_Check]:

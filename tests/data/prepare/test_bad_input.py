@@ -116,12 +116,12 @@ def test_rows_with_gaps_are_counted_and_all_said_at_once(refuse, line):
 
 
 def test_propensities_that_are_no_probabilities(refuse, line):
-    log = {**line, "p": [0.5, 0.0, -0.1, 1.5, math.inf, math.nan, None, 1.0, 1e-9, 1.0]}
+    log = {**line, "p": [0.5, 0.0, -0.1, 1.5, math.inf, math.nan, None, 1e-31, 1e-30, 1.0]}
     problems = refuse(
         DataError,
         [
             "column 'p': 2 rows hold no propensity (null or NaN); log the probability",
-            "column 'p': 4 rows hold a propensity outside (0, 1]; log the probability",
+            "column 'p': 5 rows hold a propensity outside (0, 1], or below 1e-30; log the probability",
         ],
         log,
         schema={"propensity": "p"},
