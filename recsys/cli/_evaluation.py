@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from recsys.cli._output import Output
 
 if TYPE_CHECKING:
     from recsys.evaluation import Difference, RunRecord
+    from recsys.evaluation.record import Metrics, Ranges
 
 FIRST_CUT_OFF = ("ndcg", "graded_ndcg", "hit_rate", "mrr", "map", "coverage", "gini", "novelty", "popularity_lift")
 FIRST_CUT_OFF_CATEGORIES = ("diversity", "miscalibration")
@@ -29,18 +30,22 @@ def print_record(record: RunRecord, out: Output) -> None:
 
 
 def _print_metrics(record: RunRecord, out: Output) -> None:
-    names = list(record.metrics)
-    ranges = record.ranges.get(MODEL, {})
-    rows = []
-    for metric in _shown(list(record.metrics[MODEL])):
-        model, *others = (record.metrics[name].get(metric) for name in names)
-        rows.append([metric, model, _interval(ranges.get(metric)), *others])
     users = record.counts.get("users_evaluated")
     what = f"{users:,} users" if users is not None else f"{record.counts['examples_evaluated']:,} examples"
-    out.table(f"Test metrics of {record.name} ({what})", ["metric", MODEL, "95% interval", *names[1:]], rows)
+    print_metrics(f"Test metrics of {record.name} ({what})", record.metrics, record.ranges.get(MODEL, {}), out)
     left_out = record.counts.get("users_without_relevant", 0)
     if left_out:
         out.text(f"{left_out:,} users had nothing new in the test part; they are left out of the means.")
+
+
+def print_metrics(title: str, metrics: Mapping[str, Metrics], ranges: Ranges, out: Output) -> None:
+    """The model's metrics with their `ranges`, and those of its baselines."""
+    names = list(metrics)
+    rows = []
+    for metric in _shown(list(metrics[MODEL])):
+        model, *others = (metrics[name].get(metric) for name in names)
+        rows.append([metric, model, _interval(ranges.get(metric)), *others])
+    out.table(title, ["metric", MODEL, "95% interval", *names[1:]], rows)
 
 
 def _shown(metrics: Sequence[str]) -> list[str]:

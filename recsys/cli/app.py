@@ -14,6 +14,7 @@ import typer
 
 import recsys
 from recsys.cli import (
+    backtest,
     compare,
     config,
     data,
@@ -60,6 +61,7 @@ app.command()(init.init)
 app.command()(prepare.prepare)
 app.command()(train.train)
 app.command()(evaluate.evaluate)
+app.command()(backtest.backtest)
 app.command()(compare.compare)
 app.command()(export.export)
 app.command()(run.run)

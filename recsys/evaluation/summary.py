@@ -59,7 +59,7 @@ def summarize(evaluated: Evaluated, config: EvaluationConfig, champion: Champion
     model, curve = measured[MODEL].whole, evaluated.calibration
     return Findings(
         metrics=metrics,
-        ranges={name: _ranges(each.whole) for name, each in measured.items()},
+        ranges={name: ranges_of(each.whole) for name, each in measured.items()},
         slices=tuple(_slices(evaluated.measured, config.small_slice)),
         differences=tuple(hold_against(MODEL, measured, headline(model, config))),
         calibration=None if curve is None else CalibrationRecord.of(curve),
@@ -73,7 +73,8 @@ def headline(model: Evidence, config: EvaluationConfig) -> list[str]:
     return [name for name in wanted if name in model.values]
 
 
-def _ranges(evidence: Evidence) -> Ranges:
+def ranges_of(evidence: Evidence) -> Ranges:
+    """The metrics of a record, from the values of each user."""
     return {
         name: Range(value=each.estimate, low=each.low, high=each.high, users=each.users)
         for name, each in evidence.intervals().items()
@@ -83,5 +84,5 @@ def _ranges(evidence: Evidence) -> Ranges:
 def _slices(measured: Mapping[str, Measured], small: int) -> Iterator[SliceRecord]:
     for key, evidence in measured[MODEL].slices.items():
         users = len(evidence.users)
-        metrics = {name: _ranges(each.slices[key]) for name, each in measured.items()}
+        metrics = {name: ranges_of(each.slices[key]) for name, each in measured.items()}
         yield SliceRecord(by=key[0], name=key[1], users=users, small=users < small, metrics=metrics)

@@ -134,8 +134,8 @@ def _event_checks(table: Table, data: DataConfig, schema: SchemaConfig) -> Itera
         absent = column.isnull() if form(column.type()) == "time" else number(column).isnull()
         yield _Check(
             schema.timestamp, absent & ~is_unreadable_number(column), "no time (null or NaN)",
-            "drop these rows, or leave schema.timestamp out (no histories; data.split.kind: random, by_user, cold_users or "
-            "cold_items)",
+            "drop these rows, or leave schema.timestamp out (no histories; data.split.kind: random, by_user, "
+            "cold_users or cold_items)",
         )  # fmt: skip
     if schema.weight is not None:
         column = rows[schema.weight]
