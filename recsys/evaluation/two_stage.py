@@ -15,29 +15,35 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.data.dataset import DatasetInfo
-from recsys.data.prepared import Features
+from recsys.data.dataset import DatasetInfo, Part
+from recsys.data.prepared import Features, Prepared
+from recsys.embeddings.served import ServedRows
 from recsys.errors import ConfigError, DataError
 from recsys.evaluation.config import EvaluationConfig
-from recsys.evaluation.recommenders import Recommender
+from recsys.evaluation.evidence import MODEL
+from recsys.evaluation.model import Evaluated, held_out_users, measured_retrieval, retrieval_task
+from recsys.evaluation.recommenders import Nearest, Recommender
 from recsys.evaluation.retrieval import PerUser, RetrievalResult, Rows, Task, evaluate_retrieval
 from recsys.metrics import hits
+from recsys.models.ranker import Ranker
+from recsys.models.two_tower import TwoTower
 from recsys.ragged import Ragged
+from recsys.retrieval.build import build_index
+from recsys.retrieval.config import IndexConfig
+from recsys.retrieval.exact import ExactIndex
 
-if TYPE_CHECKING:
-    from recsys.embeddings.served import ServedRows
-    from recsys.models.ranker import Ranker
-
+RETRIEVER = "retriever"
+"""What the first stage alone is called beside both."""
 CANDIDATES = 500
 """K, unless the caller says otherwise."""
 STAGES = ("reachable", "lost_in_retrieval", "lost_in_index", "lost_in_ranking", "recall")
 """The metrics, at each cut-off, that tell in this order where recall goes; `lost_in_index` only with an exact index."""
-_PAIRS = 16_384
+_PAIRS = 8_192
 """Pairs that a ranker scores at once."""
 
 
@@ -173,6 +179,45 @@ def evaluate_two_stage(
         exactly = _possible(found, targets.lengths, config.ks)
         told |= {f"lost_in_index@{k}": exactly[k] - possible[k] for k in config.ks}
     return TwoStageResult(replace(both, per_user=both.per_user | told), alone)
+
+
+def evaluate_two_models(
+    retriever: TwoTower,
+    ranker: Ranker,
+    prepared: Prepared,
+    part: Part,
+    config: EvaluationConfig,
+    index: IndexConfig,
+    candidates: int = CANDIDATES,
+) -> Evaluated:
+    """A two-tower model and a ranker together, as they would be served: over this index, with served rows.
+
+    `model` of the result are the two stages, its baseline `retriever` is the first of them alone. Where the index is
+    approximate, what it loses is told.
+
+    Raises:
+        ConfigError, DataError: as `evaluate_two_stage` says, or a vector is not finite.
+        ExportError: a table cannot be stored as it is to be served.
+        InstallError: ScaNN is asked for and missing.
+    """
+    held_out = held_out_users(prepared, part)
+    served = retriever.embeddings.serve()
+    vectors, queries = (
+        retriever.item_vectors(prepared.item_features, served),
+        retriever.query_vectors(held_out.query, served),
+    )
+    nearest = Nearest(build_index(vectors, index), queries)
+    exact = None if isinstance(nearest.index, ExactIndex) else Nearest(ExactIndex(vectors), queries)
+    scorer = RankerScorer(ranker, held_out.query, prepared.item_features, ranker.embeddings.serve())
+    task = retrieval_task(prepared, held_out, config, sliced=True)
+    found = evaluate_two_stage(nearest, scorer, task, config, candidates=candidates, exact=exact)
+    results = {MODEL: found.two_stages, RETRIEVER: found.retriever}
+    evaluated = len(found.two_stages.users)
+    return Evaluated(
+        {name: each.summary() for name, each in results.items()},
+        {"users_evaluated": evaluated, "users_without_relevant": prepared.info.counts.users - evaluated},
+        {name: measured_retrieval(prepared, part, held_out, config, each) for name, each in results.items()},
+    )
 
 
 def _possible(found: Rows, relevant: Rows, ks: tuple[int, ...]) -> dict[int, PerUser]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from recsys._compat import tf
 from recsys.config.load import load
+from recsys.data.dataset import Part
 from recsys.data.prepared import Prepared
 from recsys.embeddings.config import EmbeddingsConfig
 from recsys.errors import ConfigError, DataError
@@ -27,6 +28,7 @@ from recsys.evaluation.two_stage import (
     RankerScorer,
     TwoStageResult,
     TwoStages,
+    evaluate_two_models,
     evaluate_two_stage,
     must_share_data,
 )
@@ -36,7 +38,7 @@ from recsys.models.config import RankerConfig
 from recsys.models.ranker import Ranker
 from recsys.models.two_tower import TwoTower
 from recsys.ragged import Ragged
-from recsys.retrieval import ExactIndex
+from recsys.retrieval import ExactIndex, ScannConfig
 from tests.trained import CONFIG
 from tests.worlds import EMBEDDINGS, write_world
 
@@ -352,13 +354,25 @@ def test_a_retriever_and_a_ranker_share_one_prepared_data_set(tmp_path: Path, mo
     towers, model = retriever.model, ranker.model
     assert isinstance(towers, TwoTower)
     assert isinstance(model, Ranker)
-    held_out = prepared.held_out("test")
-    result = evaluate_two_stage(
-        Nearest(ExactIndex(towers.item_vectors(prepared.item_features)), towers.query_vectors(held_out.query)),
+    part: Part = "test"
+    index = ScannConfig(min_recall=0.5, recall_at=10)
+    evaluated = evaluate_two_models(towers, model, prepared, part, configured((5, 20)), index, candidates=25)
+    mean = evaluated.metrics["model"]
+    total = mean["recall@20"] + mean["lost_in_ranking@20"] + mean["lost_in_retrieval@20"]
+    assert mean["reachable@20"] == pytest.approx(total)
+    # Rows are served as they were trained here, so that exact search is what the index is compared with.
+    held_out = prepared.held_out(part)
+    nearest = Nearest(ExactIndex(towers.item_vectors(prepared.item_features)), towers.query_vectors(held_out.query))
+    exactly = evaluate_two_stage(
+        nearest,
         RankerScorer(model, held_out.query, prepared.item_features),
         Task(held_out.relevant, held_out.seen, prepared.train_count),
         configured((5, 20)),
+        candidates=25,
     )
-    mean = result.two_stages.summary()
-    assert mean["candidate_recall@500"] == 1  # of 40 items
-    assert mean["reachable@20"] == pytest.approx(mean["recall@20"] + mean["lost_in_ranking@20"])
+    lost = mean["lost_in_retrieval@5"] - mean["lost_in_index@5"]
+    assert lost == pytest.approx(exactly.two_stages.summary()["lost_in_retrieval@5"])
+    assert evaluated.counts["users_evaluated"] == len(exactly.two_stages.users)
+    whole, alone = (evaluated.measured[name].whole for name in ("model", "retriever"))
+    assert whole.values["lost_in_index@20"].mean() == pytest.approx(mean["lost_in_index@20"])
+    assert whole.users.tolist() == alone.users.tolist()
