@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from recsys.cli._output import Output
@@ -23,8 +23,7 @@ def print_record(record: RunRecord, out: Output) -> None:
     for warning in record.warnings:
         out.text(f"warning: {warning}")
     _print_metrics(record, out)
-    if record.differences:
-        print_differences(record.differences, 0.95, out)
+    print_differences(record.differences, out)
     _print_slices(record, out)
     _print_off_policy(record, out)
 
@@ -60,48 +59,66 @@ def _interval(found: object) -> str | None:
     return None if low is None else f"{low:.4f} to {high:.4f}"
 
 
-def print_differences(differences: Iterable[Difference], level: float, out: Output) -> None:
-    """Metric by metric (and slice by slice): who differs from whom, by how much, and whether that is real."""
-    found = list(differences)
-    for metric, by, part in dict.fromkeys((each.metric, each.by, each.slice) for each in found):
-        mine = [each for each in found if (each.metric, each.by, each.slice) == (metric, by, part)]
+def print_differences(differences: Sequence[Difference], out: Output) -> None:
+    """The model against each baseline and its champion."""
+    rows = [
+        [
+            each.metric,
+            each.against,
+            f"{each.difference:+.4f}",
+            f"{each.low:+.4f} to {each.high:+.4f}",
+            _verdict(each),
+        ]
+        for each in differences
+    ]
+    if rows:
+        columns = ["metric", "against", "difference", "95% interval", "verdict"]
+        out.table("The model against baselines and champion, user by user", columns, rows)
+
+
+def print_comparison(differences: Sequence[Difference], level: float, out: Output) -> None:
+    """Metric by metric, and slice by slice: who differs from the reference, by how much, and whether that is real."""
+    for metric, by, part in dict.fromkeys((each.metric, each.by, each.slice) for each in differences):
+        mine = [each for each in differences if (each.metric, each.by, each.slice) == (metric, by, part)]
         rows = [
             [
                 each.run,
                 each.value,
-                each.against,
-                each.reference,
                 f"{each.difference:+.4f}",
                 f"{each.low:+.4f} to {each.high:+.4f}",
                 f"{each.p:.2g}",
                 each.detectable,
-                "real" if each.real else "could be noise",
+                _verdict(each),
             ]
             for each in mine
         ]
-        columns = ["run", metric, "against", "its", "difference", f"{level:.0%} interval", "p", "detectable", "verdict"]
+        columns = ["run", metric, "difference", f"{level:.0%} interval", "p", "detectable", "verdict"]
         where = f" where {by} is {part}" if by else ""
-        users = {each.users for each in mine}
-        out.table(f"{metric}{where}, {' or '.join(f'{n:,}' for n in sorted(users))} users", columns, rows)
-    out.text(f"p: paired sign-flip test over users, Holm-corrected for {len(found)} comparisons")
+        title = f"{metric}{where}: {mine[0].reference:.4f} in {mine[0].against}, {mine[0].users:,} users"
+        out.table(title, columns, rows)
+    out.text(f"p: paired sign-flip test over users, Holm-corrected for {len(differences)} comparisons")
     out.text("detectable: the smallest true difference that so many users show four times in five")
-    out.text("")
+
+
+def _verdict(difference: Difference) -> str:
+    return "real" if difference.real else "could be noise"
 
 
 def _print_slices(record: RunRecord, out: Output) -> None:
-    """The first metric that slices have, model beside baselines."""
+    """The first metric that slices have, of the model and of the baseline that is best in it."""
     metrics = [name for name in _shown(list(record.metrics[MODEL])) if _in_slices(record, name)]
     if not metrics:
         return
     metric = metrics[0]
-    others = [name for name in record.metrics if name != MODEL]
+    rivals = {name: found[metric] for name, found in record.metrics.items() if name != MODEL and metric in found}
+    best = max(rivals, key=lambda name: rivals[name], default=MODEL)
     rows = []
     for each in record.slices:
-        ranges = [each.metrics.get(name, {}).get(metric) for name in (MODEL, *others)]
-        model, *rest = (None if found is None else found.value for found in ranges)
-        users = f"{each.users:,}{' (small)' if each.small else ''}"
-        rows.append([each.by, each.name, users, model, _interval(ranges[0]), *rest])
-    out.table(f"{metric} by slice", ["by", "slice", "users", MODEL, "95% interval", *others], rows)
+        own, rival = (each.metrics.get(name, {}).get(metric) for name in (MODEL, best))
+        name = f"{each.by}: {each.name}{' (small)' if each.small else ''}"
+        values = [None if found is None else found.value for found in (own, rival)]
+        rows.append([name, f"{each.users:,}", values[0], _interval(own), values[1]])
+    out.table(f"{metric} by slice", ["slice", "users", MODEL, "95% interval", best], rows)
 
 
 def _in_slices(record: RunRecord, metric: str) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from recsys.cli._evaluation import print_differences
+from recsys.cli._evaluation import print_comparison
 from recsys.cli._output import JsonOption, Output
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def compare(
     known = [metric for metric in parts[0].values if all(metric in part.values for part in parts)]
     chosen = metrics or [metric for metric in USUAL if metric in known] or known
     differences = compare_runs(found, chosen, slices=where, level=level)
-    print_differences(differences, level, out)
+    print_comparison(differences, level, out)
     out.result({"reference": name, "differences": [each.model_dump(mode="json") for each in differences]})
 
 

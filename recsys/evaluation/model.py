@@ -83,7 +83,7 @@ def _evaluate_two_tower(
     index = ExactIndex(model.item_vectors(prepared.item_features, served))
     recommenders: dict[str, Recommender] = {MODEL: Nearest(index, model.query_vectors(held_out.query, served))}
     if not validation:
-        recommenders |= retrieval_baselines(prepared, part, held_out, config)
+        recommenders |= retrieval_baselines(prepared, held_out, config)
     task = retrieval_task(prepared, held_out, config, sliced=not validation)
     results = {name: evaluate_retrieval(each, task, config) for name, each in recommenders.items()}
     evaluated = len(results[MODEL].users)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ def test_two_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runs = [str(write(tmp_path / name, shift)) for name, shift in (("old", 0.0), ("new", 0.1), ("same", 0.0))]
     assert main(["compare", *runs]) == 0
     text = capsys.readouterr().out
-    assert "ndcg@10, 40 users" in text
+    assert "ndcg@10: 0.5143 in old, 40 users" in text
     new, same = (next(line for line in text.splitlines() if name in line.split()) for name in ("new", "same"))
     assert "+0.1000" in new
     assert "real" in new
@@ -53,8 +54,8 @@ def test_slices(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runs = [str(write(tmp_path / name, shift)) for name, shift in (("old", 0.0), ("new", 0.1))]
     assert main(["compare", *runs, "--slice", "returning"]) == 0
     text = capsys.readouterr().out
-    assert "ndcg@10 where returning is new, 20 users" in text
-    assert "ndcg@10 where returning is returning, 20 users" in text
+    assert re.search(r"ndcg@10 where returning is new: 0\.\d+ in old, 20 users", text)
+    assert re.search(r"ndcg@10 where returning is returning: 0\.\d+ in old, 20 users", text)
     assert main(["compare", *runs, "--slice", "returning=new", "--json"]) == 0
     (found,) = json.loads(capsys.readouterr().out)["differences"]
     assert (found["by"], found["slice"], found["users"], found["real"]) == ("returning", "new", 20, True)
