@@ -9,7 +9,7 @@ from recsys.cli._output import Output
 
 if TYPE_CHECKING:
     from recsys.evaluation import Difference, RunRecord
-    from recsys.evaluation.record import Metrics, Ranges
+    from recsys.evaluation.record import Metrics, Range, Ranges
 
 FIRST_CUT_OFF = ("ndcg", "graded_ndcg", "hit_rate", "mrr", "map", "coverage", "gini", "novelty", "popularity_lift")
 FIRST_CUT_OFF_CATEGORIES = ("diversity", "miscalibration")
@@ -54,9 +54,9 @@ def _shown(metrics: Sequence[str]) -> list[str]:
     return ranking[:1] + recalls + ranking[1:] + [name for name in POINTWISE if name in metrics]
 
 
-def _interval(found: object) -> str | None:
-    low, high = getattr(found, "low", None), getattr(found, "high", None)
-    return None if low is None else f"{low:.4f} to {high:.4f}"
+def _interval(found: Range | None) -> str | None:
+    """Nothing where all users are alike: their spread is not known, rather than 0."""
+    return None if found is None or found.low == found.high else f"{found.low:.4f}–{found.high:.4f}"
 
 
 def print_differences(differences: Sequence[Difference], out: Output) -> None:

@@ -29,7 +29,7 @@ def test_two_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runs = [str(write(tmp_path / name, shift)) for name, shift in (("old", 0.0), ("new", 0.1), ("same", 0.0))]
     assert main(["compare", *runs]) == 0
     text = capsys.readouterr().out
-    assert "ndcg@10: 0.5143 in old, 40 users" in text
+    assert "ndcg@10: 0.5367 in old, 40 users" in text
     new, same = (next(line for line in text.splitlines() if name in line.split()) for name in ("new", "same"))
     assert "+0.1000" in new
     assert "real" in new
