@@ -23,6 +23,8 @@ draws are (`benchmarks/significance.py`).
 """
 BLOCK = 1 << 21
 """Numbers drawn at once: bounds the memory."""
+CALIBRATION = 0.05
+"""Most that the width of an interval is moved for its coverage's sake."""
 ROUNDING = 1e-12
 """A sum that should be 0 is below this share of its terms."""
 
@@ -73,8 +75,10 @@ def bootstrap_intervals(
     """Bootstrap-t intervals of (weighted) means over users (Efron and Tibshirani 1993, section 12.5).
 
     Each resample's mean is studentised by its own standard error, so that skewed metrics keep their coverage where the
-    percentile bootstrap falls short. From `MANY` users on nothing is drawn: the quantiles of the studentised mean come
-    from its Edgeworth expansion, made monotone (Hall 1992, eq. 3.10), extended to ratios.
+    percentile bootstrap falls short. The quantiles are read where coverage is right to second order (Hall 1988, Annals
+    of Statistics 16, 927-953); with a hundred users it would be some 2% off. From `MANY` users on nothing is drawn: the
+    quantiles of the studentised mean come from its Edgeworth expansion, made monotone (Hall 1992, Journal of the Royal
+    Statistical Society B 54, 221-228) and extended to ratios of sums.
 
     An end of the interval that the resamples leave open (many of them have no spread at all, as happens with few users)
     is the least or greatest value of any user.
@@ -178,34 +182,31 @@ class _Sample:
 
     def intervals(self, level: float, resamples: int, seed: int) -> list[Interval]:
         """One for each metric."""
-        tails = (1 - level) / 2, (1 + level) / 2
+        normal = NormalDist().inv_cdf((1 + level) / 2)
         with np.errstate(divide="ignore", invalid="ignore"):  # where all users are alike, which is mended below
-            quantiles = self._expanded(tails) if len(self.x) >= MANY else self._resampled(tails, resamples, seed)
+            quantiles = self._expanded(normal) if len(self.x) >= MANY else self._resampled(normal, resamples, seed)
             ends = self.estimate - quantiles[::-1] * self.error
         extremes = np.stack([self.x.min(0), self.x.max(0)])
         ends = np.where(self.error == 0, self.estimate, np.where(np.isfinite(ends), ends, extremes))
         rows = zip(self.estimate.tolist(), *ends.tolist(), strict=True)
         return [Interval(estimate, low, high, len(self.x)) for estimate, low, high in rows]
 
-    def _expanded(self, tails: tuple[float, float]) -> Matrix:
-        """[2, M] quantiles of (estimate - truth) / error in the limit of many users.
+    def _expanded(self, normal: float) -> Matrix:
+        """[2, M] quantiles of (estimate - truth) / error in the limit of many users, at Φ(± normal).
 
         With e = w (x - truth), its skewness γ and ρ = E[w e] / σ, one has P(T <= t) = Φ(t + (γ/6 + (γ/3 - ρ) t²) / √U)
         to first order; ρ is what a random denominator adds. The square is completed to a cube, which is monotone and
         can be inverted.
         """
-        pull = self.w * (self.x - self.estimate)
-        spread = np.sqrt((pull**2).mean(0))
-        skewness = (pull**3).mean(0) / spread**3
+        spread, skewness, _ = self._moments()
         root = np.sqrt(len(self.x))
-        shift = skewness / 6 / root
-        curvature = (skewness / 3 - (self.w * pull).mean(0) / spread) / root
-        normal = np.array([[NormalDist().inv_cdf(tail)] for tail in tails]) - shift
-        cube = np.cbrt(1 + 3 * curvature * normal)
-        return 3 * normal / (cube**2 + cube + 1)  # (cube - 1) / curvature, without its 0 / 0
+        curvature = (skewness / 3 - (self.w * self.w * (self.x - self.estimate)).mean(0) / spread) / root
+        shifted = np.array([[-normal], [normal]]) - skewness / 6 / root
+        cube = np.cbrt(1 + 3 * curvature * shifted)
+        return 3 * shifted / (cube**2 + cube + 1)  # (cube - 1) / curvature, without its 0 / 0
 
-    def _resampled(self, tails: tuple[float, float], resamples: int, seed: int) -> Matrix:
-        """[2, M] quantiles of (mean - estimate) / standard error of resamples."""
+    def _resampled(self, normal: float, resamples: int, seed: int) -> Matrix:
+        """[2, M] quantiles of (mean - estimate) / standard error of resamples, at Φ(± normal)."""
         centred = self.x - self.estimate  # the estimate of all is then 0, and little is lost to cancellation
         squared = self.w**2
         parts = [self.w, self.w * centred, squared, squared * centred, squared * centred**2]
@@ -216,9 +217,28 @@ class _Sample:
                 for counts in _resample_counts(len(self.x), resamples, seed)
             ]
         )
+        students.sort(axis=0)
         # No interpolation, which is not defined between a number and infinity.
-        low = np.quantile(students, tails[0], axis=0, method="lower")
-        return np.stack([low, np.quantile(students, tails[1], axis=0, method="higher")])
+        tails = [NormalDist().cdf(-each) for each in self._calibrated(normal)]
+        low = (np.array(tails) * (resamples - 1)).astype(np.intp)
+        return np.take_along_axis(students, np.stack([low, resamples - 1 - low]), axis=0)
+
+    def _calibrated(self, normal: float) -> Vector:
+        """[M] the normal quantile at which bootstrap-t intervals have the level that `normal` means.
+
+        They cover Φ(z) - (κ - 3/2 γ²) z (1 + 2 z²) φ(z) / 6U on each side, κ being the excess kurtosis (Hall
+        1988). Moments of few users are rough, so that z moves by no more than `CALIBRATION`.
+        """
+        _, skewness, kurtosis = self._moments()
+        shift = (kurtosis - 1.5 * skewness**2) * (1 + 2 * normal**2) / 6 / len(self.x)
+        return normal * (1 + np.clip(np.nan_to_num(shift), -CALIBRATION, CALIBRATION))
+
+    def _moments(self) -> tuple[Vector, Vector, Vector]:
+        """[M] standard deviation, skewness and excess kurtosis of w (x - estimate)."""
+        pull = self.w * (self.x - self.estimate)
+        square = pull * pull
+        spread = np.sqrt(square.mean(0))
+        return spread, (square * pull).mean(0) / spread**3, (square * square).mean(0) / spread**4 - 3
 
 
 def _studentised(sums: list[Matrix], users: int) -> Matrix:

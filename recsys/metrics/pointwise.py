@@ -51,6 +51,20 @@ def auc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) 
     return float(positive @ (below + negative / 2) / pairs)
 
 
+def rela_impr(auc: float, base: float) -> float:
+    """Relative improvement of an AUC over that of a base model, both counted from 1/2 (RelaImpr, Zhou et al. 2018).
+
+    Raises:
+        ValueError: one is outside [0, 1], or the base is not above 1/2.
+
+    >>> round(rela_impr(0.8818, 0.8624), 4)
+    0.0535
+    """
+    if not (0 <= auc <= 1 and 0.5 < base <= 1):
+        raise ValueError(f"AUC must lie in [0, 1] and the base's above 0.5, not {auc:g} and {base:g}")
+    return (auc - 0.5) / (base - 0.5) - 1
+
+
 def pointwise_logloss(labels: ArrayLike, probabilities: ArrayLike) -> Vector:
     """[B] -log p(label) of each example, in nats; probabilities are clipped to [TINIEST, 1 - TINIEST].
 

@@ -1,8 +1,11 @@
-"""Ranking metrics at a cut-off, one value per query.
+"""Ranking metrics at a cut-off, one value in [0, 1] per query. `docs/metrics.md` holds them against other libraries.
 
 They take `hits` [Q, K], whether the item at each rank (best first) is relevant, and `relevant` [Q], how many relevant
 items the query has in the whole catalogue. They raise ValueError for a query without relevant items, for which none of
 them is defined: leave such queries out, and count them.
+
+They see ranks, not scores: whoever ranks decides between equal scores. A rank without an item (a ranking shorter than
+k) is a miss.
 """
 
 from __future__ import annotations
@@ -22,11 +25,25 @@ def hits(ranked: NDArray[np.integer], relevant: Ragged) -> Hits:
 
     Args:
         ranked: [Q, K] items, best first, distinct in a row; -1 where there is none.
-        relevant: the relevant items of each of the Q queries.
+        relevant: the distinct relevant items of each of the Q queries.
+
+    Raises:
+        ValueError: an item stands twice in a row of either.
 
     >>> hits(np.array([[7, 3, -1]]), Ragged.from_lists([[3, 5]])).tolist()
     [[False, True, False]]
     """
+    rising = np.sort(ranked, axis=1)
+    again = (rising[:, 1:] == rising[:, :-1]) & (rising[:, 1:] >= 0)
+    if again.any():
+        row, place = np.argwhere(again)[0]
+        raise ValueError(f"the ranking of query {row} holds item {rising[row, place]} twice")
+    rows = relevant.row_of_value
+    order = np.lexsort((relevant.values, rows))
+    same = (np.diff(relevant.values[order]) == 0) & (np.diff(rows[order]) == 0)
+    if same.any():
+        first = order[np.flatnonzero(same)[0]]
+        raise ValueError(f"item {relevant.values[first]} is twice relevant to query {rows[first]}")
     return relevant.contains(ranked)
 
 
@@ -44,12 +61,12 @@ def _top(hits: Hits, relevant: Counts, k: int) -> Hits:
 
 
 def recall_at_k(hits: Hits, relevant: Counts, k: int) -> PerQuery:
-    """[Q] share of the query's relevant items among the first k."""
+    """[Q] share of the query's relevant items among the first k; at most k / relevant."""
     return _top(hits, relevant, k).sum(axis=1) / relevant
 
 
 def precision_at_k(hits: Hits, relevant: Counts, k: int) -> PerQuery:
-    """[Q] share of the first k ranks that hold a relevant item."""
+    """[Q] share of the first k ranks that hold a relevant item; k ranks, even if fewer hold an item."""
     return _top(hits, relevant, k).mean(axis=1)
 
 
@@ -61,7 +78,7 @@ def hit_rate_at_k(hits: Hits, relevant: Counts, k: int) -> PerQuery:
 def ndcg_at_k(hits: Hits, relevant: Counts, k: int) -> PerQuery:
     """[Q] discounted gain sum_r hit_r / log2(r + 1) of the first k, over that of the best ranking possible.
 
-    The best ranking has min(relevant, k) hits at the top (Järvelin and Kekäläinen, 2002, with binary gains).
+    The best ranking has min(relevant, k) hits at the top (Järvelin and Kekäläinen 2002, with binary gains).
     """
     top = _top(hits, relevant, k)
     discount = 1 / np.log2(np.arange(2, k + 2))
@@ -76,7 +93,10 @@ def mrr_at_k(hits: Hits, relevant: Counts, k: int) -> PerQuery:
 
 
 def map_at_k(hits: Hits, relevant: Counts, k: int) -> PerQuery:
-    """[Q] average precision: the sum of precision@r over the hits r <= k, over min(relevant, k)."""
+    """[Q] average precision: the sum of precision@r over the hits r <= k, over min(relevant, k).
+
+    So the best ranking has 1 at every k. trec_eval and ranx divide by `relevant`: the same where that is at most k.
+    """
     top = _top(hits, relevant, k)
     precision = np.cumsum(top, axis=1) / np.arange(1, k + 1)
     return np.sum(precision * top, axis=1) / np.minimum(relevant, k)
