@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,27 +21,35 @@ from recsys.evaluation.leakage import find_leaks
 from recsys.evaluation.record import RunRecord
 from recsys.experiment import Experiment
 
-SOURCE = {"users": 150, "items": 60, "events": 3000, "seed": 3, "item_turnover": 0.1, "cold_items": 0, "repeats": True}
-CONFIG = f"""\
+WORLD = {"users": 150, "items": 60, "events": 3000, "seed": 3, "item_turnover": 0.1, "cold_items": 0, "repeats": True}
+CONFIG = """\
 name: tiny
 data:
-  source: {json.dumps({"kind": "simulated", **SOURCE})}
-  split: {{kind: temporal, valid: 0.1, test: 0.15}}
+  source: {kind: files, events: events.parquet}
+  split: {kind: temporal, valid: 0.1, test: 0.15}
 schema:
   user: user_id
   item: item_id
   timestamp: timestamp
   features:
-    item_id: {{kind: categorical, role: item}}
-    history: {{kind: sequence, of: item_id, max_length: 5}}
+    item_id: {kind: categorical, role: item}
+    history: {kind: sequence, of: item_id, max_length: 5}
 embeddings:
-  tables: {{item: {{dim: 4}}}}
-  features: {{item_id: {{table: item}}, history: {{table: item}}}}
-model: {{kind: two_tower, query: {{output_dim: 4}}, item: {{output_dim: 4}}}}
-training: {{batch_size: 256, epochs: 1, early_stopping: null, tensorboard: false}}
-evaluation: {{ks: [5, 10], slices: [{{kind: returning}}]}}
+  tables: {item: {dim: 4}}
+  features: {item_id: {table: item}, history: {table: item}}
+model: {kind: two_tower, query: {output_dim: 4}, item: {output_dim: 4}}
+training: {batch_size: 256, epochs: 1, early_stopping: null, tensorboard: false}
+evaluation: {ks: [5, 10], slices: [{kind: returning}]}
 """
 TEST = 0.15
+
+
+def write_tiny(folder: Path) -> Path:
+    """A log to which every week brings new items, and the YAML of an experiment on it, `tiny.yaml`."""
+    (events,) = simulated(SimulatedSource.model_validate({"kind": "simulated", **WORLD})).events
+    shutil.copy(events, folder / "events.parquet")
+    (folder / "tiny.yaml").write_text(CONFIG)
+    return folder / "tiny.yaml"
 
 
 @dataclass(frozen=True)
@@ -57,6 +65,10 @@ class Done:
     def experiment(self, *overrides: str) -> Experiment:
         return Experiment.from_yaml(self.yaml, overrides, self.runs)
 
+    def log(self) -> dict[str, NDArray]:
+        table = pq.read_table(self.yaml.with_name("events.parquet"))
+        return {name: table[name].to_numpy() for name in ("user_id", "item_id", "timestamp")}
+
     def window(self, number: int) -> Path:
         return self.runs / f"tiny-window-{number}"
 
@@ -64,8 +76,7 @@ class Done:
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
     folder = tmp_path_factory.mktemp("backtest")
-    yaml, runs = folder / "tiny.yaml", folder / "runs"
-    yaml.write_text(CONFIG)
+    yaml, runs = write_tiny(folder), folder / "runs"
 
     def cut_off(window: Experiment) -> None:
         window.train()
@@ -80,14 +91,8 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
     return Done(yaml, runs, files, Backtest(Experiment.from_yaml(yaml, runs=runs), 2).run())
 
 
-def log() -> dict[str, NDArray]:
-    (path,) = simulated(SimulatedSource.model_validate({"kind": "simulated", **SOURCE})).events
-    table = pq.read_table(path)
-    return {name: table[name].to_numpy() for name in ("user_id", "item_id", "timestamp")}
-
-
 def test_the_windows_are_those_of_the_log(done: Done) -> None:
-    times = np.sort(log()["timestamp"]).astype(np.int64)
+    times = np.sort(done.log()["timestamp"]).astype(np.int64)
     count = len(times)
     first, second = (times[count - round(count * share)] for share in (2 * TEST, TEST))
     assert [(each.name, each.first) for each in done.record.windows] == [
@@ -99,13 +104,14 @@ def test_the_windows_are_those_of_the_log(done: Done) -> None:
 
 
 def test_a_window_does_not_know_what_comes_after_it(done: Done) -> None:
-    events, second = log(), done.record.windows[1].first
+    events, second = done.log(), done.record.windows[1].first
     known = events["timestamp"].astype(np.int64) < second
     earlier, whole = Prepared(done.window(1) / "prepared"), Prepared(done.window(2) / "prepared")
     assert earlier.info.counts.held_back == (~known).sum()
     assert set(earlier.users["user"].to_pylist()) == {str(user) for user in events["user_id"][known]}
     assert whole.info.counts.held_back == 0
-    assert earlier.info.counts.items < whole.info.counts.items, "items of the future are in no catalogue"
+    assert set(earlier.items["item"].to_pylist()) == {str(item) for item in events["item_id"][known]}
+    assert earlier.info.counts.items < whole.info.counts.items
     for prepared in (earlier, whole):
         assert find_leaks(prepared) == []
 
@@ -126,6 +132,7 @@ def test_every_window_is_an_ordinary_run(done: Done, tmp_path: Path) -> None:
 
 def test_what_is_done_is_not_done_again(done: Done) -> None:
     before = {name: content for name, content in done.cut_off.items() if name.startswith("tiny-window-1/")}
+    del before["tiny-window-1/cost.json"]  # its data were looked up once more
     assert "tiny-window-1/metrics.json" in before
     assert before == {name: (done.runs / name).read_bytes() for name in before}
     weights = [name for name in done.cut_off if "window-2/checkpoints/" in name]
@@ -133,11 +140,17 @@ def test_what_is_done_is_not_done_again(done: Done) -> None:
     assert all((done.runs / name).read_bytes() == done.cut_off[name] for name in weights), "it was not trained again"
 
     asked: list[str] = []
-    again = Backtest(done.experiment(), 2).run(lambda window: asked.append(window.config.name))
+
+    def cut_off(window: Experiment) -> None:
+        asked.append(window.config.name)
+        raise KeyboardInterrupt
+
+    again = Backtest(done.experiment(), 2).run(cut_off)
     assert asked == []
     assert again.model_copy(update={"created": done.record.created}) == done.record
-    Backtest(done.experiment("evaluation.ks=[5, 10, 20]"), 2).run(lambda window: asked.append(window.config.name))
-    assert asked == ["tiny-window-1", "tiny-window-2"], "another evaluation of the same weights"
+    with pytest.raises(KeyboardInterrupt):  # another evaluation of the same weights
+        Backtest(done.experiment("evaluation.ks=[5, 10, 20]"), 2).run(cut_off)
+    assert asked == ["tiny-window-1"]
 
 
 def test_a_user_is_the_mean_over_their_windows(done: Done) -> None:
@@ -157,8 +170,8 @@ def test_a_user_is_the_mean_over_their_windows(done: Done) -> None:
     assert {"model", "popularity"} <= done.record.ranges.keys()
     assert {each.against for each in done.record.differences} == done.record.ranges.keys() - {"model"}
     assert [each.users for each in done.record.windows] == [len(one.users), len(two.users)]
-    written = json.loads((done.runs / "tiny-backtest" / "backtest.json").read_text())
-    assert BacktestRecord.model_validate_json(json.dumps(written)) == done.record
+    written = BacktestRecord.model_validate_json((done.runs / "tiny-backtest" / "backtest.json").read_bytes())
+    assert written.model_copy(update={"created": done.record.created}) == done.record
 
 
 @pytest.mark.parametrize(
