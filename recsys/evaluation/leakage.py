@@ -118,6 +118,7 @@ class _Log:
     def sliced(self, rows: Rows) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Where each example's history begins and ends; empty where the slice is not the user's own."""
         start, stop = self._start[rows["user_index"]], rows["history_stop"]
+        start = np.clip(start, 0, len(self._owner))
         return start, np.where(self.is_foreign(rows), start, stop)
 
     def is_foreign(self, rows: Rows) -> NDArray[np.bool_]:
@@ -132,14 +133,14 @@ class _Log:
 
     def holds_late(self, rows: Rows) -> NDArray[np.bool_]:
         """Whether the history holds an event, other than the example's own, at or after the example's time."""
-        late, count, own = self._late(rows)
-        late[late] = count > own
+        late, others, _ = self._late(rows)
+        late[late] = others
         return late
 
     def holds_own(self, rows: Rows) -> NDArray[np.bool_]:
         """Whether the history holds the example's own event: the same item at the same time."""
         late, _, own = self._late(rows)
-        late[late] = own > 0
+        late[late] = own
         return late
 
     def holds_untrained(self, rows: Rows) -> NDArray[np.bool_]:
@@ -147,21 +148,22 @@ class _Log:
         start, stop = self.sliced(rows)
         return self._untrained[stop] > self._untrained[start]
 
-    def _late(self, rows: Rows) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.int64]]:
-        """Which histories reach the example's time; of those, how many events do, and how many are its own."""
+    def _late(self, rows: Rows) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
+        """Which histories reach the example's time; of those, which do so by other events, and which by its own."""
         time = self._events.time
         assert time is not None
         start, stop = self.sliced(rows)
         late = stop > start
         late[late] = self._latest[stop[late] - 1] >= rows["time"][late]
-        start, stop, now, item = start[late], stop[late], rows["time"][late], rows["item_index"][late]
+        start, stop, now, item = (column[late] for column in (start, stop, rows["time"], rows["item_index"]))
         first = _first_at_least(time, start, stop, now)
         after = _first_at_least(time, first, stop, now + 1)
         # The events of that very moment, one by one: few, as long as times are fine.
         row = np.repeat(np.arange(len(now)), after - first)
         event = np.arange(len(row)) - np.repeat(np.cumsum(after - first) - (after - first), after - first) + first[row]
         own = np.bincount(row[self._events.item_index[event] == item[row]], minlength=len(now))
-        return late, stop - first, own
+        # Where an event stands out of order, the places found may be wrong; the latest time is not.
+        return late, (self._latest[stop - 1] > now) | (own == 0) | (stop - first > own), own > 0
 
     @cached_property
     def _latest(self) -> NDArray[np.int64]:

@@ -39,9 +39,9 @@ def feature_leaks(prepared: Prepared) -> Iterator[Problem]:
     named if |Spearman| with the whole log's statistic is at least `FOLLOWS` and it decides at least `AGREES` of those
     pairs in the whole log's favour. Neither scale, sign, rounding nor a logarithm matters; a constant is never named.
 
-    What was known in training is the training part and the `context` events, which stand in histories. Statistics of
-    raw events that the rules dropped cannot be recognised. The first event's time is not looked at, because honest
-    dates of birth or publication are nearly that.
+    What was known in training is the training part and the `context` events, which stand in histories. Not recognised
+    are statistics of raw events that the rules dropped, and times of users or items of which nothing was known. The
+    first event's time is not looked at, because honest dates of birth or publication are nearly that.
     """
     for entity in ("user", "item"):
         numeric = [name for name in prepared.names(entity) if isinstance(prepared.info.features[name], NumericInfo)]
