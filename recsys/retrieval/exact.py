@@ -1,38 +1,46 @@
-"""Exact search: every item is scored, block by block."""
+"""Exact search: every item is scored, tile by tile, and only what can be among the best is looked at twice."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
-from typing import Any, Self
+from threading import Lock
+from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from threadpoolctl import ThreadpoolController
 
 from recsys.errors import DataError
 from recsys.ragged import Ragged
 from recsys.retrieval.folder import load_vectors, new_folder
 from recsys.retrieval.index import VECTORS, Neighbours, Vectors, checked_search, finite_vectors
 
-SCORES = 16 * 2**20
-"""Scores held at once: 64 MiB of float32 (twice that while items are masked), however many queries and items."""
-ITEMS = 65_536
-"""Items in a block: wide ones are faster than many, as each block's best are merged."""
+QUERIES, ITEMS = 256, 8_192
+"""A tile: so many queries against so many items. Its scores (8 MiB) are still in the cache when they are filtered."""
+SPARE = 4
+"""Candidates of a query, in multiples of k, that are held beside its best k before both are merged."""
+
+Keys = NDArray[np.int64]
+"""A score and an id in one number, so that rising keys are falling scores, and rising ids where scores are equal."""
 
 
 class ExactIndex:
     """Maximum inner product search that finds the true best. Equal scores are ordered by id, lowest first.
 
-    Runs on the CPU, in float32: an accelerator's TF32 would not be exact.
+    Runs on the CPU, in float32: an accelerator's TF32 would not be exact. However many queries and items there are, a
+    core holds some 30 MiB beside the result; 150 MiB at worst, when all scores are equal.
     """
 
-    def __init__(self, vectors: ArrayLike, *, scores_at_once: int = SCORES, items_at_once: int = ITEMS) -> None:
+    def __init__(self, vectors: ArrayLike, *, queries_at_once: int = QUERIES, items_at_once: int = ITEMS) -> None:
         """Index `vectors` [N, d].
 
         Args:
             vectors: float32, finite; as they are to be multiplied.
-            scores_at_once: bounds the memory of a search, in scores of 4 bytes.
+            queries_at_once: most queries that a core scores in one step.
             items_at_once: most items scored in one step.
 
         Raises:
@@ -43,8 +51,7 @@ class ExactIndex:
         if len(self.vectors) == 0:
             raise ValueError("an index needs at least one vector")
         self._longest = _longest(self.vectors)
-        self._items = min(len(self.vectors), items_at_once, scores_at_once)
-        self._queries = max(1, scores_at_once // self._items)
+        self._queries, self._items = queries_at_once, items_at_once
 
     @property
     def size(self) -> int:
@@ -61,25 +68,40 @@ class ExactIndex:
         array = checked_search(self, queries, k, exclude)
         if _longest(array) * self._longest > float(np.finfo(np.float32).max):
             raise DataError("queries", "their inner products with the vectors overflow float32", "shorter vectors")
-        mask = _Mask(exclude) if exclude is not None else None
-        ids = np.full((len(array), k), -1, np.int32)
-        scores = np.full((len(array), k), -np.inf, np.float32)
-        best = _kernel()
-        # Blocks of items rise, so that what was found so far comes first and merging keeps the lowest ids first.
+        found = Neighbours(np.empty((len(array), k), np.int32), np.empty((len(array), k), np.float32))
+        step = max(1, min(self._queries, QUERIES * ITEMS // k))  # what is kept of a query grows with k
+
+        def rank(start: int) -> None:
+            rows = slice(start, min(start + step, len(array)))
+            keys = self._best(array[rows], k, exclude.slice(rows.start, rows.stop) if exclude is not None else None)
+            found.ids[rows], found.scores[rows] = _unpack(np.sort(keys, axis=1))
+
+        _on_all_cores(rank, range(0, len(array), step))
+        return found
+
+    def _best(self, queries: Vectors, k: int, exclude: Ragged | None) -> Keys:
+        """[q, k] the best of each query, in any order.
+
+        A score is a candidate if it is above the k-th best of the items before, whose ids are lower: few are. Where
+        many are, as in the first tile, the scores themselves tell a better bound.
+        """
+        rows, ids = (exclude.row_of_value, exclude.values) if exclude is not None else (np.empty(0, np.int64),) * 2
+        floor = np.full((len(queries), 1), -np.inf, np.float32)
+        kept = [np.full((len(queries), k), _NONE)]
         for low in range(0, self.size, self._items):
-            block = self.vectors[low : low + self._items]
-            found = min(k, low)
-            for start in range(0, len(array), self._queries):
-                rows = slice(start, min(start + self._queries, len(array)))
-                masked = mask.within(rows, low, low + len(block)) if mask else np.empty((0, 2), np.int64)
-                best_ids, best_scores = best(
-                    array[rows], block, np.int32(low), masked, ids[rows, :found], scores[rows, :found], np.int32(k)
-                )
-                width = best_ids.shape[1]
-                ids[rows, :width], scores[rows, :width] = best_ids, best_scores
-        # No score overflows, so that -inf is the mask and nothing else.
-        ids[np.isneginf(scores)] = -1
-        return Neighbours(ids, scores)
+            scores = queries @ self.vectors[low : low + self._items].T
+            here = (ids >= low) & (ids < low + scores.shape[1])
+            scores[rows[here], ids[here] - low] = -np.inf  # which no score is, as none overflows
+            above = scores > floor
+            if np.count_nonzero(above) > SPARE * k * len(queries):
+                bound = _lower_bound(scores, k)
+                above &= scores >= bound
+                floor = np.maximum(floor, bound)
+            kept.append(_candidates(scores, above, low))
+            if sum(keys.shape[1] for keys in kept) > (1 + SPARE) * k:
+                kept = [_smallest(kept, k)]
+                floor = _unpack(kept[0][:, -1:]).scores
+        return _smallest(kept, k)
 
     def save(self, folder: Path) -> None:
         """As `Index.save`: `vectors.npy`."""
@@ -100,44 +122,67 @@ def _longest(vectors: Vectors) -> float:
     return float(np.sqrt(np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64).max(initial=0.0)))
 
 
-class _Mask:
-    """Excluded (query, item) pairs, cut out by block."""
+def _lower_bound(scores: Vectors, k: int) -> Vectors:
+    """[q, 1] what at least k scores of each row reach: the k-th largest of the maxima of some 4 k groups of columns."""
+    rows, columns = scores.shape
+    size = max(1, columns // (4 * k))
+    groups = columns // size
+    if groups < k:
+        return np.full((rows, 1), -np.inf, np.float32)
+    maxima = scores[:, : size * groups].reshape(rows, size, groups).max(axis=1)
+    return np.partition(maxima, groups - k, axis=1)[:, groups - k, None]
 
-    def __init__(self, exclude: Ragged) -> None:
-        self._offsets = exclude.offsets
-        self._pairs = np.stack([exclude.row_of_value, exclude.values.astype(np.int64)], axis=1)
 
-    def within(self, rows: slice, low: int, high: int) -> NDArray[np.int64]:
-        """[M, 2] the pairs of these queries and of items low..high, counted from the block's corner."""
-        pairs = self._pairs[self._offsets[rows.start] : self._offsets[rows.stop]]
-        pairs = pairs[(pairs[:, 1] >= low) & (pairs[:, 1] < high)]
-        return pairs - np.array([rows.start, low])
+def _candidates(scores: Vectors, chosen: NDArray[np.bool_], first_id: int) -> Keys:
+    """[q, most chosen in a row] keys of the chosen scores, whose first column is item `first_id`."""
+    flat = np.flatnonzero(chosen)
+    rows = flat // scores.shape[1]
+    counts = np.bincount(rows, minlength=len(scores))
+    places = np.arange(len(flat)) - np.repeat(np.cumsum(counts) - counts, counts)
+    keys = np.full((len(scores), counts.max()), _NONE)
+    keys[rows, places] = _pack(scores.ravel()[flat], flat - rows * scores.shape[1] + first_id)
+    return keys
+
+
+def _smallest(kept: Sequence[Keys], k: int) -> Keys:
+    """[q, k] the k smallest keys of each row, the largest of them last."""
+    keys = np.concatenate(kept, axis=1)
+    keys.partition(k - 1, axis=1)
+    return keys[:, :k].copy()
+
+
+def _rising(bits: NDArray[np.int32]) -> NDArray[np.int32]:
+    """The bits of float32 numbers as integers of the same order, and back: those of negative ones are turned over."""
+    return bits ^ (bits >> 31 & 0x7FFFFFFF)
+
+
+def _pack(scores: Vectors, ids: NDArray[np.int64]) -> Keys:
+    """The score, turned round, in the upper half; the id in the lower one. -0 counts as 0."""
+    bits = (scores + np.float32(0)).view(np.int32)
+    return (~_rising(bits)).astype(np.int64) << 32 | ids
+
+
+def _unpack(keys: Keys) -> Neighbours:
+    return Neighbours(keys.astype(np.int32), _rising(~(keys >> 32).astype(np.int32)).view(np.float32))
+
+
+_NONE = _pack(np.array([-np.inf], np.float32), np.array([0xFFFFFFFF]))[0]
+"""No item: id -1 and score -inf, behind all others."""
+
+_CORES = Lock()
+"""One search at a time has all cores; how many threads BLAS may start is the whole process' affair."""
 
 
 @cache
-def _kernel() -> Callable[..., Any]:
-    import tensorflow as tf
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController()
 
-    matrix, ids = tf.TensorSpec([None, None], tf.float32), tf.TensorSpec([None, None], tf.int32)
-    scalar = tf.TensorSpec([], tf.int32)
-    pairs = tf.TensorSpec([None, 2], tf.int64)
 
-    @tf.function(input_signature=[matrix, matrix, scalar, pairs, ids, matrix, scalar], autograph=False)
-    def best(
-        queries: Any, vectors: Any, first_id: Any, masked: Any, best_ids: Any, best_scores: Any, k: Any
-    ) -> tuple[Any, Any]:
-        """The best k of what was found so far and of the items `first_id`.. with these vectors."""
-        scores = tf.matmul(queries, vectors, transpose_b=True)
-        scores = tf.tensor_scatter_nd_update(scores, masked, tf.fill([tf.shape(masked)[0]], -np.inf))
-        top = tf.math.top_k(scores, tf.minimum(k, tf.shape(vectors)[0]))
-        best_ids = tf.concat([best_ids, top.indices + first_id], axis=1)
-        best_scores = tf.concat([best_scores, top.values], axis=1)
-        top = tf.math.top_k(best_scores, tf.minimum(k, tf.shape(best_scores)[1]))
-        return tf.gather(best_ids, top.indices, batch_dims=1), top.values
-
-    def on_cpu(*arguments: Any) -> tuple[Any, Any]:
-        with tf.device("/CPU:0"):
-            ids, scores = best(*arguments)
-        return ids.numpy(), scores.numpy()
-
-    return on_cpu
+def _on_all_cores(work: Callable[[int], None], starts: Sequence[int]) -> None:
+    """`work` at each of `starts`: a thread a core, in which BLAS starts none of its own."""
+    if len(starts) == 1:
+        work(starts[0])
+        return
+    with _CORES, _blas().limit(limits=1, user_api="blas"), ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        for _ in pool.map(work, starts):
+            pass

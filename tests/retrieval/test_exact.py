@@ -1,5 +1,6 @@
 """Exact search against plain numpy, in many blockings."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -7,10 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_info
 
 from recsys.errors import BundleError, DataError
 from recsys.ragged import Ragged
 from recsys.retrieval import ExactIndex
+from recsys.retrieval.exact import _pack, _unpack
 
 
 def brute_force(
@@ -27,24 +30,70 @@ def brute_force(
     return ids, scores
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.integers(0, 2**32 - 1), st.integers(1, 9), st.integers(1, 6), st.integers(1, 40), st.data())
-def test_any_blocking_finds_what_the_definition_says(
-    seed: int, k: int, items_at_once: int, scores_at_once: int, data: st.DataObject
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 45), st.integers(1, 12), st.integers(1, 40), st.integers(1, 12))
+def test_any_tiling_finds_what_the_definition_says(
+    seed: int, items: int, k: int, items_at_once: int, queries_at_once: int
 ) -> None:
     rng = np.random.default_rng(seed)
     # Small integers: products are exact, and ties are the rule.
-    vectors = rng.integers(-2, 3, (7, 2)).astype(np.float32)
-    queries = rng.integers(-2, 3, (5, 2)).astype(np.float32)
-    rows = st.lists(st.lists(st.integers(0, 6), max_size=9), min_size=5, max_size=5)
-    exclude = data.draw(rows, label="exclude")
-    index = ExactIndex(vectors, items_at_once=items_at_once, scores_at_once=scores_at_once)
+    vectors = rng.integers(-2, 3, (items, 2)).astype(np.float32)
+    queries = rng.integers(-2, 3, (rng.integers(0, 12), 2)).astype(np.float32)
+    # From nobody's items to all of them, some twice.
+    exclude = [rng.integers(0, items, rng.integers(0, 3 * items)).tolist() for _ in queries]
+    index = ExactIndex(vectors, items_at_once=items_at_once, queries_at_once=queries_at_once)
     found = index.search(queries, k, Ragged.from_lists(exclude))
     ids, scores = brute_force(vectors, queries, k, exclude)
     np.testing.assert_array_equal(found.ids, ids)
     np.testing.assert_array_equal(found.scores, scores)
     assert found.ids.dtype == np.int32
     assert found.scores.dtype == np.float32
+
+
+ORDERS = {
+    "any": lambda scores: scores,
+    "rising": lambda scores: np.sort(scores, axis=1),  # each item beats all before it
+    "falling": lambda scores: -np.sort(-scores, axis=1),
+    "a few values": lambda scores: np.round(scores),
+    "all equal": lambda scores: np.zeros_like(scores) - 3,
+    "neighbouring floats": lambda scores: 1 + np.argsort(scores, axis=1) * float(np.finfo(np.float32).eps),
+    "one block of good ones": lambda scores: scores + 9 * (np.arange(scores.shape[1]) // 500 == 4),
+}
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("k", [1, 20, 300, 2_990])
+def test_whatever_the_order_of_the_scores(order: str, k: int) -> None:
+    """Many tiles and several threads; the scores are what stands in the items' vectors."""
+    rng = np.random.default_rng(k)
+    scores = ORDERS[order](rng.normal(size=(8, 3_000))).astype(np.float32)
+    exclude = Ragged.from_lists([rng.choice(3_000, n, replace=False) for n in (0, 1, 10, 20, 100, 1_000, 2_980, 3_000)])
+    found = ExactIndex(scores.T, items_at_once=700, queries_at_once=3).search(np.eye(8), k, exclude)
+    legal = np.where(exclude.contains(np.tile(np.arange(3_000), (8, 1))), -np.inf, scores)
+    best = np.argsort(-legal, axis=1, kind="stable")[:, :k]
+    expected = np.take_along_axis(legal, best, 1)
+    np.testing.assert_array_equal(found.scores, expected)
+    np.testing.assert_array_equal(found.ids, np.where(np.isneginf(expected), -1, best))
+
+
+def test_keys_order_scores_and_ids() -> None:
+    scores = np.array([np.inf, 3e38, 2, 2, 1e-45, 0, -0.0, 0, -1e-45, -2, -3e38, -np.inf], np.float32)
+    keys = _pack(scores, np.arange(len(scores)))
+    assert np.all(np.diff(keys) > 0)  # -0 counts as 0, so its place is by id
+    np.testing.assert_array_equal(_unpack(keys).scores, scores)
+    assert _unpack(keys).ids.tolist() == list(range(len(scores)))
+
+
+def test_two_searches_at_once_do_not_disturb_each_other() -> None:
+    rng = np.random.default_rng(0)
+    index = ExactIndex(rng.normal(size=(500, 8)), queries_at_once=4, items_at_once=100)
+    queries = rng.normal(size=(64, 8)).astype(np.float32)
+    threads = [each["num_threads"] for each in threadpool_info()]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: index.search(queries, 10).ids, range(8)))
+    for ids in found[1:]:
+        np.testing.assert_array_equal(ids, found[0])
+    assert [each["num_threads"] for each in threadpool_info()] == threads
 
 
 def test_a_very_low_score_is_not_taken_for_an_excluded_one() -> None:
