@@ -56,7 +56,7 @@ ORDERS = {
     "falling": lambda scores: -np.sort(-scores, axis=1),
     "a few values": lambda scores: np.round(scores),
     "all equal": lambda scores: np.zeros_like(scores) - 3,
-    "neighbouring floats": lambda scores: 1 + np.argsort(scores, axis=1) * float(np.finfo(np.float32).eps),
+    "neighbouring floats": lambda scores: 1 + np.round(scores * 3) * 2.0**-23,
     "one block of good ones": lambda scores: scores + 9 * (np.arange(scores.shape[1]) // 500 == 4),
 }
 
