@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import log_loss, roc_auc_score
 
-from recsys.metrics import auc, auc_by_group, auc_influence, calibration, gauc, logloss, normalized_entropy
+from recsys.metrics import auc, auc_by_group, auc_influence, calibration, gauc, logloss, normalized_entropy, rela_impr
 
 
 def test_auc_by_hand() -> None:
@@ -39,8 +39,13 @@ def test_scikit_learn_agrees(seed: int, weighted: bool) -> None:
     labels = rng.permutation(np.repeat([0, 1], [12, 8]))
     scores = rng.integers(1, 8, 20) / 8  # few values: many ties
     weights = rng.random(20) if weighted else None
-    assert auc(labels, scores, weights) == pytest.approx(roc_auc_score(labels, scores, sample_weight=weights))
-    assert logloss(labels, scores, weights) == pytest.approx(log_loss(labels, scores, sample_weight=weights))
+    assert auc(labels, scores, weights) == pytest.approx(roc_auc_score(labels, scores, sample_weight=weights), abs=1e-9)
+    reference = log_loss(labels, scores, sample_weight=weights)
+    assert logloss(labels, scores, weights) == pytest.approx(reference, abs=1e-9)
+    # Its loss of the base rate is the entropy that ours is divided by.
+    base = np.full(20, np.average(labels, weights=weights))
+    entropy = log_loss(labels, base, sample_weight=weights)
+    assert normalized_entropy(labels, scores, weights) == pytest.approx(reference / entropy, abs=1e-9)
     # AUC depends on the order of scores only, and mirrors.
     assert auc(labels, np.exp(7 * scores), weights) == auc(labels, scores, weights)
     assert auc(labels, -scores, weights) == pytest.approx(1 - auc(labels, scores, weights))
@@ -74,6 +79,16 @@ def test_unsound_arguments_are_refused(labels: list, scores: list, weights: list
 def test_logits_are_no_probabilities() -> None:
     with pytest.raises(ValueError, match="logits"):
         logloss([1, 0], [2.3, -0.1])
+
+
+def test_relative_improvement_by_hand() -> None:
+    """DIN's .8818 against .8624: .3818 / .3624, 5.35% more above chance; a model of .5 has lost it all."""
+    assert rela_impr(0.8818, 0.8624) == pytest.approx(0.0535, abs=5e-5)
+    assert rela_impr(0.75, 0.625) == 1.0
+    assert rela_impr(0.5, 0.9) == -1.0
+    for auc_, base in ((0.6, 0.5), (0.6, 0.4), (1.1, 0.6), (math.nan, 0.6), (0.6, math.nan)):
+        with pytest.raises(ValueError, match=r"base's above 0\.5"):
+            rela_impr(auc_, base)
 
 
 def test_gauc_by_hand() -> None:
@@ -137,8 +152,9 @@ def test_scikit_learn_draws_the_same_curve(seed: int) -> None:
     for strategy in ("uniform", "quantile"):
         curve = calibration(labels, probabilities, bins=7, strategy=strategy)
         observed, predicted = calibration_curve(labels, probabilities, n_bins=7, strategy=strategy)
-        np.testing.assert_allclose(curve.observed, observed, atol=1e-9)
-        np.testing.assert_allclose(curve.predicted, predicted, atol=1e-9)
+        np.testing.assert_allclose(curve.observed, observed, rtol=0, atol=1e-9)
+        np.testing.assert_allclose(curve.predicted, predicted, rtol=0, atol=1e-9)
+        assert curve.weight.sum() == 100
 
 
 def test_equal_predictions_share_a_bin() -> None:
