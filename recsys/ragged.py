@@ -85,7 +85,7 @@ class Ragged:
             raise ValueError(f"a table of {len(self)} rows is needed, not one of shape {table.shape}")
         stride = _stride(self.values, table)
         keys = table.astype(np.int64) + np.arange(len(self))[:, None] * stride
-        return np.isin(keys, self._keys(stride)) & (table >= 0)
+        return _found(np.sort(self._keys(stride)), keys)[1] & (table >= 0)
 
     def difference(self, other: Ragged) -> Ragged:
         """Rows as sets: the distinct values of each row that the same row of `other` lacks, ascending.
@@ -97,7 +97,11 @@ class Ragged:
         if len(other) != len(self):
             raise ValueError(f"{len(self)} rows cannot lose the values of {len(other)} rows")
         stride = _stride(self.values, other.values)
-        rows, values = np.divmod(np.setdiff1d(self._keys(stride), other._keys(stride)), stride)
+        own = np.sort(self._keys(stride))
+        left = np.concatenate([own[:1] >= 0, own[1:] > own[:-1]])
+        at, lost = _found(own[left], other._keys(stride))
+        left[np.flatnonzero(left)[at[lost]]] = False
+        rows, values = np.divmod(own[left], stride)
         return Ragged.from_pairs(rows, values, len(self))
 
     def _keys(self, stride: int) -> NDArray[np.int64]:
@@ -105,6 +109,14 @@ class Ragged:
         if len(self.values) and self.values.min() < 0:
             raise ValueError(f"values must not be negative, as {self.values.min()} is")
         return self.row_of_value * stride + self.values.astype(np.int64)
+
+
+def _found(rising: NDArray[np.int64], keys: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Where each key would stand in `rising`, and whether it does: NumPy's set functions sort or hash the keys too."""
+    at = np.searchsorted(rising, keys)
+    there = at < len(rising)
+    there[there] = rising[at[there]] == keys[there]
+    return at, there
 
 
 def _stride(*arrays: NDArray[np.integer]) -> int:
