@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from recsys.config.dialect import dump
 from recsys.config.digest import digest
 from recsys.config.load import load
-from recsys.errors import ConfigError, DataError, TrainingError
+from recsys.errors import ConfigError, TrainingError
 from recsys.experiment_config import ExperimentConfig
 from recsys.models.config import TwoTowerConfig
 from recsys.run_directory import Origin, RunDirectory
@@ -185,11 +185,6 @@ class Experiment:
 
     @cached_property
     def _champion(self) -> Champion | None:
-        """The run to be held to.
-
-        Raises:
-            DataError: it has not been evaluated.
-        """
         from recsys.evaluation import Champion
 
         path = self.config.evaluation.champion
@@ -197,17 +192,18 @@ class Experiment:
 
     @cached_property
     def _leaks(self) -> tuple[str, ...]:
-        """What in the prepared data tells of the future.
+        from recsys.evaluation.leakage import refuse_leaks
+
+        return refuse_leaks(self.prepared, self.config.evaluation.leakage)
+
+    def trained_model(self) -> EmbeddingModel:
+        """The model with the weights that the training ended with.
 
         Raises:
-            DataError: anything does, and `evaluation.leakage` says refuse.
+            TrainingError: there is no trained model in the run directory.
         """
-        from recsys.evaluation.leakage import find_leaks
-
-        leaks = find_leaks(self.prepared)
-        if leaks and self.config.evaluation.leakage == "refuse":
-            raise DataError(leaks)
-        return tuple(map(str, leaks))
+        self._load_trained()
+        return self.model
 
     def export(self) -> Path:
         """Exports the trained model as the next bundle; returns its folder.
@@ -367,24 +363,16 @@ class Experiment:
         return Checkpoints(self.folder / "checkpoints", self.model, self.is_chief)
 
     def _listeners(self) -> list[keras.callbacks.Callback]:
-        from recsys._compat import keras
         from recsys.evaluation import evaluate_model
-        from recsys.training.callbacks import EarlyStopping, FiniteLoss, Validation
+        from recsys.training.callbacks import standard_callbacks
 
-        config, stopping = self.config, self.config.training.early_stopping
-        listeners: list[keras.callbacks.Callback] = [FiniteLoss()]
-        if stopping is not None:
+        def validate() -> dict[str, float]:
+            found = evaluate_model(self.model, self.prepared, "valid", self.config.evaluation, validation=True)
+            return found.metrics["model"]
 
-            def validate() -> dict[str, float]:
-                found = evaluate_model(self.model, self.prepared, "valid", config.evaluation, validation=True)
-                return found.metrics["model"]
-
-            listeners.append(Validation(validate, stopping.every_epochs))
-            listeners.append(EarlyStopping(stopping, self.monitor, self._checkpoints.save_best))
-        if config.training.tensorboard and self.is_chief:
-            logs = keras.callbacks.TensorBoard(str(self.folder / "logs"), write_graph=False, profile_batch=0)
-            listeners.append(logs)
-        return listeners + self._callbacks
+        logs = self.folder / "logs" if self.is_chief else None
+        found = standard_callbacks(self.config.training, self.monitor, validate, self._checkpoints.save_best, logs)
+        return found + self._callbacks
 
     def _timed(self, stage: str) -> AbstractContextManager[None]:
         return self._directory.timed(stage) if self.is_chief else nullcontext()

@@ -23,6 +23,7 @@ def print_record(record: RunRecord, out: Output) -> None:
     for warning in record.warnings:
         out.text(f"warning: {warning}")
     _print_metrics(record, out)
+    _print_stages(record, out)
     print_differences(record.differences, out)
     _print_slices(record, out)
     _print_off_policy(record, out)
@@ -57,6 +58,19 @@ def _shown(metrics: Sequence[str]) -> list[str]:
 def _interval(found: Range | None) -> str | None:
     """Nothing where all users are alike: their spread is not known, rather than 0."""
     return None if found is None or found.low == found.high else f"{found.low:.4f}–{found.high:.4f}"
+
+
+def _print_stages(record: RunRecord, out: Output) -> None:
+    """Where recall is lost, of two stages."""
+    from recsys.evaluation.config import STAGES
+
+    model = record.metrics[MODEL]
+    ks = [name.split("@")[1] for name in model if name.startswith("reachable@")]
+    if ks:
+        found = [name for name in STAGES if f"{name}@{ks[0]}" in model]
+        rows = [[name.replace("_", " "), *(model[f"{name}@{k}"] for k in ks)] for name in found]
+        title = f"Where recall is lost, of {record.counts['candidates']:,} candidates"
+        out.table(title, ["", *(f"@{k}" for k in ks)], rows)
 
 
 def print_differences(differences: Sequence[Difference], out: Output) -> None:

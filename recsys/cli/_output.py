@@ -22,6 +22,10 @@ SetOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object, for programs.")]
 
 
+SHORT = 20
+"""Text of so many characters is never folded: a heading is, sooner."""
+
+
 class Output:
     """Results go to stdout, everything else to stderr.
 
@@ -81,10 +85,11 @@ class Output:
         table = Table(box=box.SIMPLE_HEAD, show_edge=False)
         for index, column in enumerate(columns):
             numbers = bool(cells) and all(isinstance(row[index], int | float | None) for row in cells)
+            longest = max((len(_text(row[index], fraction)) for row in cells), default=0)
             table.add_column(
                 column,
                 justify="right" if numbers else "left",
-                no_wrap=one_line,
+                no_wrap=one_line or (not numbers and longest <= SHORT),
                 overflow="ellipsis" if one_line else "fold",
             )
         for row in cells:

@@ -72,8 +72,7 @@ def _print(record: BacktestRecord, out: Output) -> None:
     values = {name: {metric: each.value for metric, each in ranges.items()} for name, ranges in record.ranges.items()}
     users = max(each.users for each in record.ranges[MODEL].values())
     print_metrics(f"All windows of {record.name} ({users:,} users)", values, record.ranges[MODEL], out)
-    if record.differences:
-        print_differences(record.differences, 0.95, out)
+    print_differences(record.differences, out)
 
 
 def _moment(time: int, unit: Literal["s", "ms", "us"]) -> str:

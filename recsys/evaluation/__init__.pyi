@@ -4,12 +4,12 @@ from .config import EvaluationConfig as EvaluationConfig
 from .model import Evaluated as Evaluated
 from .model import evaluate_model as evaluate_model
 from .pointwise import evaluate_ranking as evaluate_ranking
+from .recommenders import Nearest as Nearest
+from .recommenders import Recommender as Recommender
 from .record import Cost as Cost
 from .record import Environment as Environment
 from .record import RunRecord as RunRecord
 from .record import peak_memory_mib as peak_memory_mib
-from .recommenders import Nearest as Nearest
-from .recommenders import Recommender as Recommender
 from .retrieval import RetrievalResult as RetrievalResult
 from .retrieval import Task as Task
 from .retrieval import evaluate_retrieval as evaluate_retrieval

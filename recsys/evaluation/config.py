@@ -12,6 +12,9 @@ from recsys.schema.config import Categorical, Feature, MultiValued, Numeric, Sch
 
 METRICS = ("recall", "precision", "hit_rate", "ndcg", "mrr", "map")
 """Ranking metrics of each user, at every cut-off."""
+STAGES = ("reachable", "lost_in_retrieval", "lost_in_index", "lost_in_ranking", "recall")
+"""Of two stages together, at every cut-off: what a perfect ranking would find, what each stage loses of it, and what is
+left; `lost_in_index`, a part of what retrieval loses, only where the index is approximate."""
 Share = Annotated[float, Field(gt=0.0, lt=1.0)]
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from recsys.data.dataset import STAGES, Part
 from recsys.data.prepared import Prepared
-from recsys.errors import Problem
+from recsys.errors import DataError, Problem
 from recsys.evaluation.leaked_features import feature_leaks
 from recsys.evaluation.leaked_statistics import statistic_leaks
 from recsys.evaluation.shards import Rows, event_users, shards
@@ -43,6 +44,18 @@ def find_leaks(prepared: Prepared) -> list[Problem]:
     Example files are read a row group at a time; the events, and a few numbers per user and item, are in memory.
     """
     return [*_example_leaks(prepared), *statistic_leaks(prepared), *feature_leaks(prepared)]
+
+
+def refuse_leaks(prepared: Prepared, leakage: Literal["refuse", "warn"]) -> tuple[str, ...]:
+    """What `find_leaks` finds, in words, where the config says warn.
+
+    Raises:
+        DataError: it finds anything, and the config says refuse.
+    """
+    leaks = find_leaks(prepared)
+    if leaks and leakage == "refuse":
+        raise DataError(leaks)
+    return tuple(map(str, leaks))
 
 
 def _example_leaks(prepared: Prepared) -> Iterator[Problem]:

@@ -41,8 +41,6 @@ RETRIEVER = "retriever"
 """What the first stage alone is called beside both."""
 CANDIDATES = 500
 """K, unless the caller says otherwise."""
-STAGES = ("reachable", "lost_in_retrieval", "lost_in_index", "lost_in_ranking", "recall")
-"""The metrics, at each cut-off, that tell in this order where recall goes; `lost_in_index` only with an exact index."""
 _PAIRS = 8_192
 """Pairs that a ranker scores at once."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -12,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from recsys._compat import keras, tf
 from recsys.errors import TrainingError
-from recsys.training.config import EarlyStoppingConfig
+from recsys.training.config import EarlyStoppingConfig, TrainingConfig
 
 Logs = dict[str, float] | None
 
@@ -25,6 +26,31 @@ class Resumable(Protocol):
     """
 
     state: dict[str, Any]
+
+
+def standard_callbacks(
+    config: TrainingConfig,
+    monitor: str,
+    validate: Callable[[], dict[str, float]],
+    save_best: Callable[[str], None],
+    logs: Path | None,
+) -> list[keras.callbacks.Callback]:
+    """What the config asks for.
+
+    Args:
+        config: of the training.
+        monitor: the metric that decides about early stopping.
+        validate: computes the metrics with the model's present weights.
+        save_best: saves the weights under a name.
+        logs: TensorBoard's folder; None for members of a cluster that do not write it.
+    """
+    found: list[keras.callbacks.Callback] = [FiniteLoss()]
+    if config.early_stopping is not None:
+        found.append(Validation(validate, config.early_stopping.every_epochs))
+        found.append(EarlyStopping(config.early_stopping, monitor, save_best))
+    if config.tensorboard and logs is not None:
+        found.append(keras.callbacks.TensorBoard(str(logs), write_graph=False, profile_batch=0))
+    return found
 
 
 class Validation(keras.callbacks.Callback):
