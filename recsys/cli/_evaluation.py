@@ -16,6 +16,8 @@ FIRST_CUT_OFF_CATEGORIES = ("diversity", "miscalibration")
 """Ranking metrics that people are shown at the first cut-off; recall at every one. `metrics.json` has them all."""
 POINTWISE = ("auc", "gauc", "logloss", "normalized_entropy", "ece", "base_rate")
 MODEL = "model"
+RIVALS = 3
+"""Baselines beside the model's metrics; the table of differences names all."""
 
 
 def print_record(record: RunRecord, out: Output) -> None:
@@ -39,13 +41,20 @@ def _print_metrics(record: RunRecord, out: Output) -> None:
 
 
 def print_metrics(title: str, metrics: Mapping[str, Metrics], ranges: Ranges, out: Output) -> None:
-    """The model's metrics with their `ranges`, and those of its baselines."""
-    names = list(metrics)
-    rows = []
-    for metric in _shown(list(metrics[MODEL])):
-        model, *others = (metrics[name].get(metric) for name in names)
-        rows.append([metric, model, _interval(ranges.get(metric)), *others])
-    out.table(title, ["metric", MODEL, "95% interval", *names[1:]], rows)
+    """The model's metrics with their `ranges`, and those of the baselines that come nearest to it."""
+    shown = _shown(list(metrics[MODEL]))
+    rivals = _rivals(metrics, shown[0])[:RIVALS]
+    rows = [
+        [name, metrics[MODEL][name], _interval(ranges.get(name)), *(metrics[rival].get(name) for rival in rivals)]
+        for name in shown
+    ]
+    out.table(title, ["metric", MODEL, "95% interval", *rivals], rows)
+
+
+def _rivals(metrics: Mapping[str, Metrics], metric: str) -> list[str]:
+    """Baselines and champion, the best one first."""
+    found = [name for name in metrics if name != MODEL and metric in metrics[name]]
+    return sorted(found, key=lambda name: -metrics[name][metric])
 
 
 def _shown(metrics: Sequence[str]) -> list[str]:
@@ -124,8 +133,7 @@ def _print_slices(record: RunRecord, out: Output) -> None:
     if not metrics:
         return
     metric = metrics[0]
-    rivals = {name: found[metric] for name, found in record.metrics.items() if name != MODEL and metric in found}
-    best = max(rivals, key=lambda name: rivals[name], default=MODEL)
+    best = next(iter(_rivals(record.metrics, metric)), MODEL)
     rows = []
     for each in record.slices:
         own, rival = (each.metrics.get(name, {}).get(metric) for name in (MODEL, best))

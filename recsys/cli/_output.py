@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -22,8 +23,10 @@ SetOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object, for programs.")]
 
 
-SHORT = 20
-"""Text of so many characters is never folded: a heading is, sooner."""
+SHORT = 14
+"""A column whose cells have no more characters is not folded."""
+HEADING = 10
+"""Headings of numbers are cut into lines of about so many characters."""
 
 
 class Output:
@@ -87,9 +90,9 @@ class Output:
             numbers = bool(cells) and all(isinstance(row[index], int | float | None) for row in cells)
             longest = max((len(_text(row[index], fraction)) for row in cells), default=0)
             table.add_column(
-                column,
+                _heading(column) if numbers else column,
                 justify="right" if numbers else "left",
-                no_wrap=one_line or (not numbers and longest <= SHORT),
+                no_wrap=one_line or longest <= SHORT,
                 overflow="ellipsis" if one_line else "fold",
             )
         for row in cells:
@@ -118,3 +121,17 @@ def _text(cell: object, fraction: str) -> str:
     if cell is None:
         return "–"
     return format(cell, fraction) if isinstance(cell, float) else str(cell)
+
+
+def _heading(name: str) -> str:
+    """Cut where words meet.
+
+    >>> _heading("category_in_history").splitlines()
+    ['category', '_in', '_history']
+    """
+    lines = [""]
+    for word in re.findall(r"[_ ]?[^_ ]+", name):
+        if lines[-1] and len(lines[-1] + word) > HEADING:
+            lines.append("")
+        lines[-1] += word
+    return "\n".join(line.strip() for line in lines)
