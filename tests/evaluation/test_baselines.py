@@ -297,14 +297,29 @@ def test_rankings_against_a_second_opinion(k: int, monkeypatch: pytest.MonkeyPat
 
 
 def test_the_longest_history_of_the_nearest_items_does_not_overflow() -> None:
-    """Everybody had everything: 200 similarities of 1, which fill 31 bits."""
+    """Three had all items, the last of which one had: 200 similarities of 1, which fill 31 bits, or of 1 / sqrt(3)."""
     length = item_knn.HISTORY
-    everything = Ragged.from_lists([range(length + 2)] * 3)
-    knn = ItemKNN.fit(everything, length + 3, neighbours=length + 2, shrinkage=0.0)
+    baskets = Ragged.from_lists([range(length + 3), range(length + 2), range(length + 2)])
+    knn = ItemKNN.fit(baskets, length + 4, neighbours=length + 3, shrinkage=0.0)
     history = Ragged.from_lists([range(length)])
     assert knn.pairs(history, np.array([length])).tolist() == [length]
-    ranked = ByHistory(knn, history, Catalogue(np.arange(length + 3))).recommend(np.array([0]), 3, history)
-    assert ranked.tolist() == [[length, length + 1, length + 2]]
+    ranked = ByHistory(knn, history, Catalogue(np.arange(length + 4)[::-1])).recommend(
+        np.array([0]), 4, Ragged.from_lists([np.arange(length + 4)[::-1][:length]])
+    )
+    assert ranked.tolist() == [[3, 2, 1, 0]]
+
+
+def test_blocks_of_a_huge_catalogue_fit_64_bits() -> None:
+    blocks = item_knn._blocks(np.array([0, 0, 0, 0, 0, 10**12, 0, 0, 0]), 1 << 37)
+    assert [row for start, stop in blocks for row in range(start, stop)] == list(range(9))
+    assert max(stop - start for start, stop in blocks) * (1 << 37) * UNIT <= 1 << 62
+
+
+def test_a_category_reaches_beyond_what_is_gone_of_it() -> None:
+    """Numbers 2 to 7 are of the history's category; four of them are gone, and two that are more popular are not."""
+    match = CategoryMatch.of(np.array([1, 1, 2, 2, 2, 2, 2, 2]))
+    gone = Ragged.from_lists([[2, 3, 4, 5]])
+    assert rank_all(ByHistory(match, Ragged.from_lists([[2]]), Catalogue(np.arange(8))), gone, 2) == [[6, 7]]
 
 
 @given(
@@ -321,6 +336,7 @@ def test_categories_may_be_fingerprints_repeated_in_any_order_or_missing() -> No
     """Items 0 and 1 have the same categories, and nobody's history has that of 3."""
     big = 2**62 + 5
     match = CategoryMatch.of(np.array([[7, big, 0], [big, 7, 7], [7, 0, 0], [9, 0, 0], [0, 0, 0]]))
+    assert match.kind[0] == match.kind[1]
     histories = Ragged.from_lists([[0, 2, 4, 2], []])
     assert match.scores(histories, 5).toarray().tolist() == [[4, 4, 3, 0, 0], [0] * 5]
     assert match.pairs(histories, np.array([1, 1])).tolist() == [1.0, 0.0]
