@@ -82,7 +82,7 @@ def _take(features: Features, rows: NDArray[np.integer]) -> Features:
 
 
 @dataclass(frozen=True)
-class TwoStages:
+class Reranked:
     """A retriever's candidates in the order of a scorer; equal scores keep the retriever's."""
 
     retriever: Recommender
@@ -124,7 +124,7 @@ class TwoStageResult:
     """How well two stages rank a catalogue together, beside the first of them alone, for the same U users."""
 
     two_stages: RetrievalResult
-    """`per_user` also has `candidate_recall@K` and, at each cut-off, the metrics of STAGES."""
+    """`per_user` also has `candidate_recall@K` and, at each cut-off, the metrics of `evaluation.config.STAGES`."""
     retriever: RetrievalResult
     """The same candidates in the retriever's own order."""
 
@@ -160,7 +160,7 @@ def evaluate_two_stage(
         needed = f"at least {config.ks[-1]}, the largest of evaluation.ks"
         raise ConfigError("candidates", f"{candidates}", needed, "ask for more, or lower the cut-offs")
     proposed = _propose(retriever, task, candidates, config.users_per_block)
-    both = evaluate_retrieval(TwoStages(proposed, scorer, candidates), task, config)
+    both = evaluate_retrieval(Reranked(proposed, scorer, candidates), task, config)
     alone = evaluate_retrieval(proposed, task, config)
     targets = task.relevant.difference(task.seen).take(both.users)
     found = proposed.found(both.users, targets, config.users_per_block)

@@ -20,14 +20,13 @@ from recsys.data.dataset import Part
 from recsys.data.prepared import Prepared
 from recsys.embeddings.config import EmbeddingsConfig
 from recsys.errors import ConfigError, DataError
-from recsys.evaluation.config import EvaluationConfig
+from recsys.evaluation.config import STAGES, EvaluationConfig
 from recsys.evaluation.recommenders import Nearest
 from recsys.evaluation.retrieval import Task
 from recsys.evaluation.two_stage import (
-    STAGES,
     RankerScorer,
+    Reranked,
     TwoStageResult,
-    TwoStages,
     evaluate_two_models,
     evaluate_two_stage,
     must_share_data,
@@ -265,7 +264,7 @@ def test_mistakes() -> None:
         with pytest.raises(ValueError, match="the task has 4 users and 8 items"):
             evaluate_two_stage(retriever, SCORES, TASK, config, candidates=4, exact=short)
     with pytest.raises(ValueError, match="the best 5 of 4 candidates"):
-        TwoStages(retriever, SCORES, 4).recommend(np.arange(1), 5, SEEN.slice(0, 1))
+        Reranked(retriever, SCORES, 4).recommend(np.arange(1), 5, SEEN.slice(0, 1))
 
 
 @pytest.fixture(scope="module")
