@@ -174,7 +174,8 @@ class DataConfig(Config):
     positives: Rule | None = None
     """Which events count as positive; all by default."""
     negatives: Rule | None = None
-    """Which events count as negative (a ranker needs them). Events that are neither are dropped, before the split."""
+    """Which events count as negative: a ranker needs them, a two_tower trains on the positives alone. Events that are
+    neither are dropped, before the split."""
     split: Split = TemporalSplit(kind="temporal")
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of random splits and of the order of the training shards."""
