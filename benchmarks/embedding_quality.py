@@ -82,7 +82,7 @@ class Run:
         model, prepared, config = experiment.model, experiment.prepared, experiment.config.evaluation
         for precision in PRECISIONS:
             served = _served_at(model, precision)
-            found = evaluate_model(model, prepared, "test", config, baseline=False, served=served)
+            found = evaluate_model(model, prepared, "test", config, validation=True, served=served)
             record.metrics[f"served_{precision}"] = found.metrics["model"]
         record.write(self.path)
         return record

@@ -75,7 +75,7 @@ def train(table: str, run: Path) -> dict[str, Any]:
     position = experiment.train()
     served = experiment.model.embeddings.serve()
     parts = experiment.prepared, "test", experiment.config.evaluation
-    found = evaluate_model(experiment.model, *parts, baseline=False, served=served)
+    found = evaluate_model(experiment.model, *parts, validation=True, served=served)
     return {
         "metrics": found.metrics["model"],
         "served_bytes": sum(v.dtype.size * v.shape.num_elements() for rows in served.values() for v in rows.variables),

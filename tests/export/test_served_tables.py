@@ -197,12 +197,12 @@ def test_a_number_that_the_precision_cannot_hold_is_named(
 
 def test_a_model_is_evaluated_as_it_is_served(exported: Exported) -> None:
     model, config = exported.model, EvaluationConfig(ks=(10,))
-    trained = evaluate_model(model, exported.prepared, "test", config, baseline=False).metrics
-    same = evaluate_model(model, exported.prepared, "test", config, baseline=False, served=model.embeddings.serve())
+    trained = evaluate_model(model, exported.prepared, "test", config, validation=True).metrics
+    same = evaluate_model(model, exported.prepared, "test", config, validation=True, served=model.embeddings.serve())
     assert same.metrics == trained
     zeros = {
         name: ServedFloats(np.zeros((table.store.rows, table.store.dim), np.float32), tf.float32)
         for name, table in model.embeddings.tables.items()
     }
-    without = evaluate_model(model, exported.prepared, "test", config, baseline=False, served=zeros).metrics
+    without = evaluate_model(model, exported.prepared, "test", config, validation=True, served=zeros).metrics
     assert without["model"] != trained["model"]
