@@ -56,4 +56,5 @@ def print_prepared(experiment: Experiment, out: Output) -> None:
         f"data: {counts.users:,} users, {counts.items:,} items; {counts.train:,} training, {counts.valid:,} validation "
         f"and {counts.test:,} test examples"
         + (f"; {counts.dropped:,} events left out, neither positive nor negative" if counts.dropped else "")
+        + (f"; {counts.held_back:,} later events held back" if counts.held_back else "")
     )
