@@ -59,15 +59,18 @@ def score_baselines(prepared: Prepared, part: Part, config: EvaluationConfig) ->
     """Scores, which are no probabilities, of all examples of a part: by name [n], in the order of `Prepared.examples`.
 
     The baselines of `retrieval_baselines`, for the example's item and its own history, and
-    `target_in_history`: how often the history holds the item.
+    `target_in_history`: how often the history holds the item. Without times all histories of examples are empty, and
+    there is popularity alone.
     """
     table = prepared.examples(part, ["user_index", "item_index", "history_stop"])
     user, item, stop = (table[name].to_numpy() for name in ("user_index", "item_index", "history_stop"))
     catalogue = Catalogue.of(prepared)
     events, items = catalogue.number[prepared.events.item_index], catalogue.number[item]
     start = prepared.event_start[user]
-    by_history: dict[str, Callable[[Ragged, NDArray[np.integer]], Scores]] = {"target_in_history": _times_in_history}
-    by_history |= {name: scorer.pairs for name, scorer in _scorers(prepared, config, catalogue).items()}
+    by_history: dict[str, Callable[[Ragged, NDArray[np.integer]], Scores]] = {}
+    if prepared.info.has_time:
+        by_history = {name: scorer.pairs for name, scorer in _scorers(prepared, config, catalogue).items()}
+        by_history["target_in_history"] = _times_in_history
     scores = {name: count[item].astype(np.float64) for name, count in _counts(prepared, config).items()}
     scores |= {name: np.empty(len(item)) for name in by_history}
     for first in range(0, len(item), EXAMPLES):

@@ -175,8 +175,11 @@ def test_only_the_newest_events_of_a_history_count(log: Prepared, monkeypatch: p
 def test_what_the_data_or_the_config_lack_is_left_out(tmp_path: Path) -> None:
     log = write_log(tmp_path / "log", has_time=False)
     config = EvaluationConfig()
-    assert list(retrieval_baselines(log, log.held_out("test"), config)) == ["popularity", "item_knn"]
-    assert sorted(score_baselines(log, "test", config)) == ["item_knn", "popularity", "target_in_history"]
+    names = ["popularity", "recent_popularity", "item_knn"]
+    assert list(retrieval_baselines(log, log.held_out("test"), config)) == [names[0], names[2]]
+    assert list(score_baselines(log, "test", config)) == ["popularity"]
+    log = write_log(tmp_path / "timed")
+    assert list(score_baselines(log, "test", config)) == [*names, "target_in_history"]
 
 
 def test_blocks_change_nothing(log: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -303,6 +306,7 @@ def test_the_longest_history_of_the_nearest_items_does_not_overflow() -> None:
     knn = ItemKNN.fit(baskets, length + 4, neighbours=length + 3, shrinkage=0.0)
     history = Ragged.from_lists([range(length)])
     assert knn.pairs(history, np.array([length])).tolist() == [length]
+    assert knn.scores(history, 1).toarray()[0, length] == length * UNIT
     ranked = ByHistory(knn, history, Catalogue(np.arange(length + 4)[::-1])).recommend(
         np.array([0]), 4, Ragged.from_lists([np.arange(length + 4)[::-1][:length]])
     )
