@@ -70,7 +70,7 @@ def _print(record: BacktestRecord, out: Output) -> None:
         out.text(f"warning: {warning}")
     out.table(f"{record.monitor} by window", ["window", "from", "to", "users", *names], rows)
     values = {name: {metric: each.value for metric, each in ranges.items()} for name, ranges in record.ranges.items()}
-    users = max(each.users for each in record.ranges[MODEL].values())
+    users = max((each.users for each in record.ranges[MODEL].values()), default=0)
     print_metrics(f"All windows of {record.name} ({users:,} users)", values, record.ranges[MODEL], out)
     print_differences(record.differences, out)
 

@@ -70,6 +70,7 @@ def test_help_names_the_commands(capsys: Streams) -> None:
         "prepare",
         "train",
         "evaluate",
+        "backtest",
         "compare",
         "inspect",
         "export",
