@@ -305,7 +305,7 @@ class _Copies:
         context = [name for name, info in prepared.info.features.items() if info.role == "context"]
         self._key = [*_own(prepared), *([] if self._has_time else context)]
         held_out = (rows for part in PARTS[1:] for rows in shards(prepared, part, self._key))
-        self._held_out = pd.Index(np.unique(np.concatenate([_digests(rows, self._key) for rows in held_out])))
+        self._held_out = pd.Index(np.concatenate([_digests(rows, self._key) for rows in held_out])).unique()
         self._trained = np.zeros(len(self._held_out), bool)
         for rows in shards(prepared, "train", self._key):
             place = self._held_out.get_indexer(_digests(rows, self._key))

@@ -176,7 +176,8 @@ def _partners(prepared: Prepared, entity: Entity) -> tuple[NDArray[np.float64], 
     was_known = np.isin(prepared.events.stage, (STAGES["train"], STAGES["context"]))
 
     def count(pairs: NDArray[np.int64]) -> NDArray[np.float64]:
-        user, item = np.divmod(np.unique(pairs), items)
+        pairs = np.sort(pairs)  # np.unique of so many integers hashes them, in a multiple of the time and memory
+        user, item = np.divmod(pairs[np.diff(pairs, prepend=-1) > 0], items)
         index, size = (user, prepared.info.counts.users) if entity == "user" else (item, items)
         return np.bincount(index, minlength=size).astype(np.float64)
 

@@ -75,6 +75,22 @@ def test_the_target_in_its_own_history(world, name):
     assert f"{name}: test: 1 of {len(own)} examples have a history with the very event" in spoiled.only()
 
 
+def test_all_events_of_the_targets_moment_in_its_history(world):
+    """Its own event and others: two leaks."""
+    spoiled = world("temporal")
+    rows, events = slices(spoiled, "train"), spoiled.rows("events")
+    now = np.array(
+        [(events["time"][a:b] == t).sum() for a, b, t in zip(*(rows[c] for c in ("start", "end", "time")), strict=True)]
+    )
+    (row, *_) = np.flatnonzero((now > 1) & (rows["label"] == 1))
+    spoiled.put("train", row, history_stop=rows["history_stop"][row] + now[row])
+    late, own = spoiled.found()
+    assert "1 of" in late
+    assert "at or after" in late
+    assert "1 of" in own
+    assert "the very event" in own
+
+
 def test_whole_histories_are_both(world):
     """Of two positives and more of one moment, each is too late for the other."""
     spoiled = world("leave_last_out")
@@ -85,20 +101,26 @@ def test_whole_histories_are_both(world):
     assert f"{int(rows['label'].sum())} of {len(rows['label'])} examples have a history with the very event" in own
 
 
-@pytest.mark.parametrize("past", ["start", "end"])
-def test_a_history_of_another_user(world, past):
+FOREIGN = "have a history that reaches beyond the user's own events"
+
+
+def test_a_history_that_goes_on_with_the_next_user(world):
     spoiled = world("temporal")
     rows = slices(spoiled, "valid")
-    users = spoiled.rows("users")
-    if past == "end":  # times rise by user: what follows is too early to be late
-        (row, *_) = np.flatnonzero(rows["end"] < users["event_start"].max())
-        spoiled.put("valid", row, history_stop=rows["end"][row] + 1)
-        assert "temporal: valid: 1 of" in spoiled.only()
-    else:
-        user = int(np.flatnonzero(users["event_start"] > 0)[0])
-        spoiled.put("users", user, event_start=users["event_start"][user] - 1)
-        assert {f.split(": ")[1] for f in spoiled.found()} <= {"train", "valid", "test"}
-    assert all("reaches beyond the user's own events" in found for found in spoiled.found())
+    (row, *_) = np.flatnonzero(rows["end"] < spoiled.rows("users")["event_start"].max())
+    spoiled.put("valid", row, history_stop=rows["end"][row] + 1)
+    assert f"temporal: valid: 1 of {len(rows['end'])} examples {FOREIGN}" in spoiled.only()
+
+
+def test_a_history_that_begins_with_the_previous_user(world):
+    spoiled = world("temporal")
+    user = int(np.flatnonzero(spoiled.rows("users")["event_start"] > 0)[0])
+    spoiled.put("users", user, event_start=spoiled.rows("users")["event_start"][user] - 1)
+    of_user = {part: (spoiled.rows(part)["user_index"] == user) for part in ("train", "valid", "test")}
+    expected = [f"{part}: {is_.sum()} of {len(is_)} examples {FOREIGN}" for part, is_ in of_user.items() if is_.any()]
+    assert expected
+    for told, found in zip(expected, spoiled.found(), strict=True):
+        assert told in found
 
 
 @pytest.mark.parametrize("name", ["random", "cold_items"])
@@ -198,7 +220,7 @@ def test_without_times_a_copy_is_alike_in_all_that_tells_events_apart(world, dif
     trained = next(row for row in train if len(row["query"]) > 1)
     new = trained | {"label": test[4]["label"]}
     if differs == "query":
-        new["query"] = [*trained["query"][::-1], 1]
+        new["query"] = [*trained["query"], 1]
     elif differs is not None:
         new[differs] = min(other for other in used[differs] if other != trained[differs])
     if differs == "user_index":
