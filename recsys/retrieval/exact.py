@@ -86,12 +86,13 @@ class ExactIndex:
         many are, as in the first tile, the scores themselves tell a better bound.
         """
         rows, ids = (exclude.row_of_value, exclude.values) if exclude is not None else (np.empty(0, np.int64),) * 2
-        floor = np.full((len(queries), 1), -np.inf, np.float32)
+        floor = np.full(len(queries), -np.inf, np.float32)
         kept = [np.full((len(queries), k), _NONE)]
         for low in range(0, self.size, self._items):
-            scores = queries @ self.vectors[low : low + self._items].T
-            here = (ids >= low) & (ids < low + scores.shape[1])
-            scores[rows[here], ids[here] - low] = -np.inf  # which no score is, as none overflows
+            # [items, q]: BLAS is a quarter faster this way round.
+            scores = self.vectors[low : low + self._items] @ queries.T
+            here = (ids >= low) & (ids < low + len(scores))
+            scores[ids[here] - low, rows[here]] = -np.inf  # which no score is, as none overflows
             above = scores > floor
             if np.count_nonzero(above) > SPARE * k * len(queries):
                 bound = _lower_bound(scores, k)
@@ -100,7 +101,7 @@ class ExactIndex:
             kept.append(_candidates(scores, above, low))
             if sum(keys.shape[1] for keys in kept) > (1 + SPARE) * k:
                 kept = [_smallest(kept, k)]
-                floor = _unpack(kept[0][:, -1:]).scores
+                floor = _unpack(kept[0][:, -1]).scores
         return _smallest(kept, k)
 
     def save(self, folder: Path) -> None:
@@ -123,24 +124,27 @@ def _longest(vectors: Vectors) -> float:
 
 
 def _lower_bound(scores: Vectors, k: int) -> Vectors:
-    """[q, 1] what at least k scores of each row reach: the k-th largest of the maxima of some 4 k groups of columns."""
-    rows, columns = scores.shape
-    size = max(1, columns // (4 * k))
-    groups = columns // size
+    """[q] what at least k of a query's scores [items, q] reach: the k-th largest of the maxima of some 4 k groups."""
+    items, queries = scores.shape
+    size = max(1, items // (4 * k))
+    groups = items // size
     if groups < k:
-        return np.full((rows, 1), -np.inf, np.float32)
-    maxima = scores[:, : size * groups].reshape(rows, size, groups).max(axis=1)
-    return np.partition(maxima, groups - k, axis=1)[:, groups - k, None]
+        return np.full(queries, -np.inf, np.float32)
+    maxima = scores[: size * groups].reshape(size, groups, queries).max(axis=0)
+    return np.partition(maxima.T, groups - k, axis=1)[:, groups - k]
 
 
 def _candidates(scores: Vectors, chosen: NDArray[np.bool_], first_id: int) -> Keys:
-    """[q, most chosen in a row] keys of the chosen scores, whose first column is item `first_id`."""
+    """[q, most chosen of a query] keys of the chosen of the scores [items, q], whose first row is item `first_id`."""
+    queries = scores.shape[1]
     flat = np.flatnonzero(chosen)
-    rows = flat // scores.shape[1]
-    counts = np.bincount(rows, minlength=len(scores))
+    items = flat // queries
+    rows = flat - items * queries
+    counts = np.bincount(rows, minlength=queries)
+    order = np.argsort(rows.astype(np.min_scalar_type(queries)), kind="stable")  # short numbers go by radix
     places = np.arange(len(flat)) - np.repeat(np.cumsum(counts) - counts, counts)
-    keys = np.full((len(scores), counts.max()), _NONE)
-    keys[rows, places] = _pack(scores.ravel()[flat], flat - rows * scores.shape[1] + first_id)
+    keys = np.full((queries, counts.max()), _NONE)
+    keys[rows[order], places] = _pack(scores.ravel()[flat], items + first_id)[order]
     return keys
 
 
