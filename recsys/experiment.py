@@ -165,7 +165,7 @@ class Experiment:
             leaks = self._leaks
             served = self.model.embeddings.serve()
             result = evaluate_model(self.model, self.prepared, "test", config, served=served)
-            findings = summarize(result, config, self._champion)
+            findings = summarize(result, config, self._champion, leaks)
         record = RunRecord(
             name=self.config.name,
             config_digest=self.digest,
@@ -174,7 +174,6 @@ class Experiment:
             environment=Environment.here(),
             counts={**info.counts.model_dump(), **result.counts, **self.model.sizes()},
             cost=Cost(seconds=self._directory.seconds(), peak_memory_mib=peak_memory_mib()),
-            warnings=leaks,
             **findings,
         )
         self._claim()

@@ -75,8 +75,7 @@ class TwoStages:
             environment=Environment.here(),
             counts={**prepared.info.counts.model_dump(), **found.counts, "candidates": self._candidates},
             cost=Cost(seconds={}, peak_memory_mib=peak_memory_mib()),
-            warnings=leaks,
-            **summarize(found, config.evaluation, champion=None),
+            **summarize(found, config.evaluation, None, leaks),
         )
         for name, measured in found.measured.items():
             measured.write(evidence_path(self.folder, name))

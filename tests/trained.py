@@ -58,7 +58,10 @@ model:
   loss: {temperature: 0.2}
 
 training: {batch_size: 128, epochs: 3}
-evaluation: {ks: [5, 10, 20]}
+evaluation:
+  ks: [5, 10, 20]
+  category: category
+  slices: [{kind: item_frequency}, {kind: user_activity}, {kind: returning}, {feature: age}, {feature: device}]
 retrieval:
   index: {kind: scann, min_recall: 0.5, recall_at: 10}
   retriever_k: 10

@@ -9,6 +9,7 @@ from recsys.cli._output import Output
 
 if TYPE_CHECKING:
     from recsys.evaluation import Difference, RunRecord
+    from recsys.evaluation.off_policy import Bounds
     from recsys.evaluation.record import Metrics, Range, Ranges
 
 FIRST_CUT_OFF = ("ndcg", "graded_ndcg", "hit_rate", "mrr", "map", "coverage", "gini", "novelty", "popularity_lift")
@@ -45,7 +46,7 @@ def print_metrics(title: str, metrics: Mapping[str, Metrics], ranges: Ranges, ou
     shown = _shown(list(metrics[MODEL]))
     rivals = _rivals(metrics, shown[0])[:RIVALS]
     rows = [
-        [name, metrics[MODEL][name], _interval(ranges.get(name)), *(metrics[rival].get(name) for rival in rivals)]
+        [name, metrics[MODEL][name], _bounds(ranges.get(name)), *(metrics[rival].get(name) for rival in rivals)]
         for name in shown
     ]
     out.table(title, ["metric", MODEL, "95% interval", *rivals], rows)
@@ -64,7 +65,7 @@ def _shown(metrics: Sequence[str]) -> list[str]:
     return ranking[:1] + recalls + ranking[1:] + [name for name in POINTWISE if name in metrics]
 
 
-def _interval(found: Range | None) -> str | None:
+def _bounds(found: Bounds | Range | None) -> str | None:
     """Nothing where all users are alike: their spread is not known, rather than 0."""
     return None if found is None or found.low == found.high else f"{found.low:.4f}–{found.high:.4f}"
 
@@ -78,7 +79,9 @@ def _print_stages(record: RunRecord, out: Output) -> None:
     if ks:
         found = [name for name in STAGES if f"{name}@{ks[0]}" in model]
         rows = [[name.replace("_", " "), *(model[f"{name}@{k}"] for k in ks)] for name in found]
-        title = f"Where recall is lost, of {record.counts['candidates']:,} candidates"
+        candidates = record.counts["candidates"]
+        share = model[f"candidate_recall@{candidates}"]
+        title = f"Where recall is lost: {candidates:,} candidates hold {share:.4f} of the relevant items"
         out.table(title, ["", *(f"@{k}" for k in ks)], rows)
 
 
@@ -139,7 +142,7 @@ def _print_slices(record: RunRecord, out: Output) -> None:
         own, rival = (each.metrics.get(name, {}).get(metric) for name in (MODEL, best))
         name = f"{each.by}: {each.name}{' (small)' if each.small else ''}"
         values = [None if found is None else found.value for found in (own, rival)]
-        rows.append([name, f"{each.users:,}", values[0], _interval(own), values[1]])
+        rows.append([name, f"{each.users:,}", values[0], _bounds(own), values[1]])
     out.table(f"{metric} by slice", ["slice", "users", MODEL, "95% interval", best], rows)
 
 
@@ -150,13 +153,9 @@ def _in_slices(record: RunRecord, metric: str) -> bool:
 def _print_off_policy(record: RunRecord, out: Output) -> None:
     if not record.off_policy:
         return
-    rows = [
-        [name, each.ips, each.snips, round(each.effective_samples), each.clipped]
-        for name, each in record.off_policy.items()
-    ]
+    rows = []
+    for name, each in record.off_policy.items():
+        rows.append([name, each.ips, _bounds(each.ips_bounds), each.snips, _bounds(each.snips_bounds)])
     events = max(each.events for each in record.off_policy.values())
-    out.table(
-        f"Mean reward that would have been earned on {events:,} logged events",
-        ["policy", "ips", "snips", "effective events", "clipped"],
-        rows,
-    )
+    title = f"Mean reward that would have been earned on {events:,} logged events"
+    out.table(title, ["policy", "ips", "95% interval", "snips", "95% interval"], rows)

@@ -45,10 +45,13 @@ class Findings(TypedDict):
     differences: tuple[Difference, ...]
     calibration: CalibrationRecord | None
     off_policy: dict[str, OffPolicyRecord]
+    warnings: tuple[str, ...]
 
 
-def summarize(evaluated: Evaluated, config: EvaluationConfig, champion: Champion | None) -> Findings:
-    """What an evaluation says, beside the champion if there is one.
+def summarize(
+    evaluated: Evaluated, config: EvaluationConfig, champion: Champion | None, leaks: tuple[str, ...]
+) -> Findings:
+    """What an evaluation says, beside the champion if there is one, and what makes it doubtful.
 
     Raises:
         DataError: the champion was measured on other data.
@@ -64,7 +67,14 @@ def summarize(evaluated: Evaluated, config: EvaluationConfig, champion: Champion
         differences=tuple(hold_against(MODEL, measured, headline(model, config))),
         calibration=None if curve is None else CalibrationRecord.of(curve),
         off_policy=evaluated.off_policy,
+        warnings=(*leaks, *_doubts(evaluated.off_policy)),
     )
+
+
+def _doubts(policies: Mapping[str, OffPolicyRecord]) -> Iterator[str]:
+    for name, each in policies.items():
+        if each.warning is not None:
+            yield f"off-policy estimate of {name}: {each.warning}"
 
 
 def headline(model: Evidence, config: EvaluationConfig) -> list[str]:

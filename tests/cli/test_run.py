@@ -21,6 +21,7 @@ from recsys.experiment_config import ExperimentConfig
 from tests.trained import Trained
 
 Json = Callable[..., dict[str, Any]]
+BASELINES = ("popularity", "recent_popularity", "item_knn", "category_in_history")
 
 
 @pytest.fixture
@@ -49,11 +50,16 @@ def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
 def test_what_it_prints(trained_run: Trained) -> None:
     out, err = trained_run.stdout, trained_run.stderr
     assert out.startswith("Test metrics of small (")
-    (header,) = [line.split() for line in out.splitlines() if line.split()[:1] == ["metric"]]
-    assert header == ["metric", "model", "popularity"]
-    metrics = RunRecord.read(trained_run.run / "metrics.json").metrics
-    (row,) = [line.split() for line in out.splitlines() if line.split()[:1] == ["recall@10"]]
-    assert row == ["recall@10", f"{metrics['model']['recall@10']:.4f}", f"{metrics['popularity']['recall@10']:.4f}"]
+    record = RunRecord.read(trained_run.run / "metrics.json")
+    metrics = {name: values["recall@10"] for name, values in record.metrics.items()}
+    row = next(line.split() for line in out.splitlines() if line.split()[:1] == ["recall@10"])
+    rivals = sorted(BASELINES, key=lambda name: -record.metrics[name]["ndcg@5"])[:3]
+    interval = record.ranges["model"]["recall@10"]
+    assert row[:3] == ["recall@10", f"{metrics['model']:.4f}", f"{interval.low:.4f}–{interval.high:.4f}"]
+    assert row[3:] == [f"{metrics[name]:.4f}" for name in rivals]
+    assert max(len(line) for line in out.splitlines() if line.startswith(" ")) <= 80
+    assert "The model against baselines and champion, user by user" in out
+    assert "ndcg@5 by slice" in out
     assert "wrote runs/small/metrics.json\nwrote runs/small/bundle/1\nnext: recsys recommend runs/small --user" in out
     lines = [line for line in err.splitlines() if line.startswith(("small", "data:", "epoch"))]
     assert lines[0].startswith("small  run directory runs/small  config ")
@@ -78,7 +84,7 @@ def test_what_a_run_directory_holds(trained_run: Trained) -> None:
         "evaluation",
         "bundle",
     }
-    assert names(run / "evaluation") == {"model.parquet", "popularity.parquet"}
+    assert names(run / "evaluation") == {f"{name}.parquet" for name in ("model", *BASELINES)}
     assert (run / "prepared").resolve().parent == (trained_run.cache / "prepared").resolve()
     assert names(run / "prepared") >= {"dataset.json", "items.parquet", "users.parquet", "train", "valid", "test"}
     assert names(run / "bundle") == {"1"}
@@ -103,8 +109,8 @@ def test_the_record(trained_run: Trained) -> None:
     record = RunRecord.read(trained_run.run / "metrics.json")
     config = load(trained_run.config, ExperimentConfig).config
     assert (record.name, record.seed, record.config_digest) == ("small", 1, digest(config))
-    assert set(record.metrics) == {"model", "popularity"}
-    assert set(record.metrics["model"]) == set(record.metrics["popularity"])
+    assert set(record.metrics) == {"model", *BASELINES}
+    assert all(set(record.metrics["model"]) == set(record.metrics[name]) for name in BASELINES)
     assert {f"recall@{k}" for k in (5, 10, 20)} <= set(record.metrics["model"])
     tested = pq.read_table(trained_run.run / "prepared" / "test", columns=["user_index"])["user_index"].unique()
     assert record.counts["users_evaluated"] == len(tested), "nobody meets an item twice in this world"
