@@ -157,5 +157,12 @@ def test_scikit_learn_draws_the_same_curve(seed: int) -> None:
         assert curve.weight.sum() == 100
 
 
+def test_a_prediction_on_an_edge_is_in_the_upper_bin() -> None:
+    """scikit-learn's bins are closed above: it would put 0.5 beside 0.25."""
+    curve = calibration([0, 1, 1], [0.25, 0.5, 0.75], bins=2, strategy="uniform")
+    assert curve.predicted.tolist() == [0.25, 0.625]
+    assert calibration_curve([0, 1, 1], [0.25, 0.5, 0.75], n_bins=2)[1].tolist() == [0.375, 0.75]
+
+
 def test_equal_predictions_share_a_bin() -> None:
     assert calibration([0, 1, 1, 1], [0.5] * 4).predicted.tolist() == [0.5]
