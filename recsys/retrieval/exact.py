@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from math import ceil
 from pathlib import Path
 from threading import Lock
 from typing import Self
@@ -19,8 +20,10 @@ from recsys.ragged import Ragged
 from recsys.retrieval.folder import load_vectors, new_folder
 from recsys.retrieval.index import VECTORS, Neighbours, Vectors, checked_search, finite_vectors
 
-QUERIES, ITEMS = 256, 8_192
-"""A tile: so many queries against so many items. Its scores (8 MiB) are still in the cache when they are filtered."""
+QUERIES, ITEMS = 256, 4_096
+"""A tile: so many queries against so many items. Its scores (4 MiB) are still in the cache when they are filtered."""
+FEW = 16
+"""Queries that are not worth a second core."""
 SPARE = 4
 """Candidates of a query, in multiples of k, that are held beside its best k before both are merged."""
 
@@ -32,7 +35,7 @@ class ExactIndex:
     """Maximum inner product search that finds the true best. Equal scores are ordered by id, lowest first.
 
     Runs on the CPU, in float32: an accelerator's TF32 would not be exact. However many queries and items there are, a
-    core holds some 30 MiB beside the result; 150 MiB at worst, when all scores are equal.
+    core holds 10 MiB beside the result where k is 100, and 90 MiB at worst, when all scores are equal.
     """
 
     def __init__(self, vectors: ArrayLike, *, queries_at_once: int = QUERIES, items_at_once: int = ITEMS) -> None:
@@ -41,7 +44,7 @@ class ExactIndex:
         Args:
             vectors: float32, finite; as they are to be multiplied.
             queries_at_once: most queries that a core scores in one step.
-            items_at_once: most items scored in one step.
+            items_at_once: most items that it scores them against.
 
         Raises:
             DataError: a value is NaN or infinite.
@@ -69,7 +72,8 @@ class ExactIndex:
         if _longest(array) * self._longest > float(np.finfo(np.float32).max):
             raise DataError("queries", "their inner products with the vectors overflow float32", "shorter vectors")
         found = Neighbours(np.empty((len(array), k), np.int32), np.empty((len(array), k), np.float32))
-        step = max(1, min(self._queries, QUERIES * ITEMS // k))  # what is kept of a query grows with k
+        share = max(FEW, ceil(len(array) / _cores()))
+        step = max(1, min(share, self._queries, QUERIES * ITEMS // k))  # what is kept of a query grows with k
 
         def rank(start: int) -> None:
             rows = slice(start, min(start + step, len(array)))
@@ -177,6 +181,11 @@ _CORES = Lock()
 """One search at a time has all cores; how many threads BLAS may start is the whole process' affair."""
 
 
+def _cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
 @cache
 def _blas() -> ThreadpoolController:
     return ThreadpoolController()
@@ -187,6 +196,6 @@ def _on_all_cores(work: Callable[[int], None], starts: Sequence[int]) -> None:
     if len(starts) == 1:
         work(starts[0])
         return
-    with _CORES, _blas().limit(limits=1, user_api="blas"), ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with _CORES, _blas().limit(limits=1, user_api="blas"), ThreadPoolExecutor(_cores()) as pool:
         for _ in pool.map(work, starts):
             pass
