@@ -197,12 +197,13 @@ def test_the_best_weights_are_evaluated_and_exported(
     script = iter([0.9, 0.1])
 
     def evaluate(
-        model: Any, prepared: object, part: str, config: object, *, baseline: bool = True, served: object = None
+        model: Any, prepared: object, part: str, config: object, *, validation: bool = False, served: object = None
     ) -> Evaluated:
-        assert baseline is (served is not None) is (part == "test"), "the test part as it would be served"
+        assert validation is (served is None) is (part == "valid"), "the test part as it would be served"
         seen[part].append([variable.numpy() for variable in model.trainable_variables])
         value = next(script) if part == "valid" else 0.5
-        return Evaluated({"model": {"ndcg@10": value}}, {})
+        one = Evidence(np.array(["a", "b"]), {"ndcg@10": np.array([value, value])})
+        return Evaluated({"model": {"ndcg@10": value}}, {}, {"model": Measured("d" * 64, part, one)})
 
     monkeypatch.setattr("recsys.evaluation.evaluate_model", evaluate)
     experiment = recsys.Experiment.from_yaml(yaml_file, ["training.epochs=2"], tmp_path / "runs")

@@ -92,7 +92,7 @@ def print_differences(differences: Sequence[Difference], out: Output) -> None:
             each.metric,
             each.against,
             f"{each.difference:+.4f}",
-            f"{each.low:+.4f} to {each.high:+.4f}",
+            f"{each.low:+.4f}, {each.high:+.4f}",
             _verdict(each),
         ]
         for each in differences
@@ -111,7 +111,7 @@ def print_comparison(differences: Sequence[Difference], level: float, out: Outpu
                 each.run,
                 each.value,
                 f"{each.difference:+.4f}",
-                f"{each.low:+.4f} to {each.high:+.4f}",
+                f"{each.low:+.4f}, {each.high:+.4f}",
                 f"{each.p:.2g}",
                 each.detectable,
                 _verdict(each),
@@ -127,7 +127,7 @@ def print_comparison(differences: Sequence[Difference], level: float, out: Outpu
 
 
 def _verdict(difference: Difference) -> str:
-    return "real" if difference.real else "could be noise"
+    return "real" if difference.real else "maybe noise"
 
 
 def _print_slices(record: RunRecord, out: Output) -> None:

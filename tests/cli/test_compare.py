@@ -33,7 +33,7 @@ def test_two_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     new, same = (next(line for line in text.splitlines() if name in line.split()) for name in ("new", "same"))
     assert "+0.1000" in new
     assert "real" in new
-    assert "could be noise" in same
+    assert "maybe noise" in same
 
     assert main(["compare", *runs, "--metric", "mrr@10", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
