@@ -16,6 +16,7 @@ from recsys.bundle import Bundle
 from recsys.data.config import SimulatedSource
 from recsys.data.simulator import simulate
 from recsys.errors import ConfigError, RecsysError, TrainingError
+from recsys.evaluation.evidence import Evidence, Measured
 from recsys.evaluation.model import Evaluated
 from recsys.evaluation.record import RunRecord
 from tests.trained import CONFIG, Trained
