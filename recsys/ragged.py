@@ -72,8 +72,8 @@ class Ragged:
         """The given rows, in the given order."""
         lengths = self.lengths[rows]
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
-        return Ragged(self.values[np.repeat(self.offsets[rows], lengths) + within], offsets)
+        places = np.repeat(self.offsets[rows] - offsets[:-1], lengths) + np.arange(offsets[-1])
+        return Ragged(self.values[places], offsets)
 
     def contains(self, table: NDArray[np.integer]) -> NDArray[np.bool_]:
         """[R, K] whether row r holds `table[r, k]`; negative entries of the table mean nothing.
