@@ -24,7 +24,7 @@ SPLITS = {
     "window": {"kind": "temporal", "train": 0.5, "held_back": 0.1},
     "leave_last_out": {"kind": "leave_last_out"},
     "random": {"kind": "random"},
-    "by_user": {"kind": "by_user", "valid": 0.2, "test": 0.2, "targets": 0.3},
+    "by_user": {"kind": "by_user", "valid": 0.2, "test": 0.2, "targets": 0.1},
     "cold_users": {"kind": "cold_users", "valid": 0.2, "test": 0.2},
     "cold_items": {"kind": "cold_items", "valid": 0.2, "test": 0.2},
     "random, no time": {"kind": "random"},

@@ -50,16 +50,21 @@ def test_a_mean_or_deviation_that_is_not_of_training(world, feature, key):
 
 
 @pytest.mark.parametrize("feature", ["year", "hour"])
-@pytest.mark.parametrize("shift", [-0.5, 0.5, None])
-def test_quantiles_that_are_not_of_training(world, feature, shift):
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda bounds: [bounds[0], bounds[1] - 0.5, *bounds[2:]],
+        lambda bounds: [bounds[0], bounds[1] + 0.5, *bounds[2:]],
+        lambda bounds: bounds[:-1],
+        lambda bounds: [bounds[0] - 0.5, *bounds],
+    ],
+    ids=["early", "late", "missing", "too many"],
+)
+def test_quantiles_that_are_not_of_training(world, feature, spoil):
     spoiled = world("temporal")
 
     def change(info: dict) -> None:
-        boundaries = info["features"][feature]["boundaries"]
-        if shift is None:
-            boundaries.pop()
-        else:
-            boundaries[1] += shift
+        info["features"][feature]["boundaries"] = spoil(info["features"][feature]["boundaries"])
 
     spoiled.info(change)
     assert f"feature {feature!r}: its" in (found := spoiled.only())
