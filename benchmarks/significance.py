@@ -102,7 +102,7 @@ def coverage(law: Law, users: int) -> dict[str, Any]:
         before, after = law.values(rng, weights), law.values(rng, weights)
         held += [each.low <= law.mean <= each.high for each in found(after, weights, seed=seed)]
         differences = after - before
-        by_interval += [not each.low <= 0 <= each.high for each in found(differences, weights, seed=seed)]
+        by_interval += [not each.low <= 0 <= each.high for each in found(differences, weights, seed=seed, signed=True)]
         by_test += [
             randomization_test(x, w, resamples=FLIPS, seed=seed * TOGETHER + at) <= 0.05
             for at, (x, w) in enumerate(zip(differences.T, np.broadcast_to(weights, differences.shape).T, strict=True))
@@ -127,8 +127,11 @@ def formula(law: Law) -> dict[str, float]:
     }
 
 
-def found(values: Users, weights: Users, *, resamples: int = 2_000, seed: int = 0) -> list[Interval]:
-    return [each for each in bootstrap_intervals(values, weights, resamples=resamples, seed=seed) if each is not None]
+def found(
+    values: Users, weights: Users, *, resamples: int = 2_000, seed: int = 0, signed: bool = False
+) -> list[Interval]:
+    all_ = bootstrap_intervals(values, weights, resamples=resamples, seed=seed, signed=signed)
+    return [each for each in all_ if each is not None]
 
 
 def ends(found: list[Interval]) -> Users:

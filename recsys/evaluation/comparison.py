@@ -133,7 +133,7 @@ def _difference(
     before, after, w = held_to.values[metric][counted], evidence.values[metric][counted], weights[counted]
     if len(w) < 2:
         return []
-    interval = bootstrap_interval(after - before, w, level=level, seed=seed)
+    interval = bootstrap_interval(after - before, w, level=level, seed=seed, signed=True)
     found = Difference(
         run=name,
         against=against,

@@ -15,6 +15,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from recsys.metrics.sparse_intervals import are_sparse, sparse_interval
+
 Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]
 MANY = 10_000
@@ -47,6 +49,7 @@ def bootstrap_interval(
     level: float = 0.95,
     resamples: int = 2_000,
     seed: int = 0,
+    signed: bool = False,
 ) -> Interval:
     """`bootstrap_intervals` of one metric.
 
@@ -56,12 +59,13 @@ def bootstrap_interval(
         level: the share of such intervals that hold the true value.
         resamples: draws of as many users as count, with replacement.
         seed: of the draws.
+        signed: whether the values are differences, which may be below 0.
 
     Raises:
         ValueError: fewer than two users count, or unsound arguments.
     """
     x, w = counted_users(values, weights)
-    return _Sample.of(x[:, None], w[:, None]).intervals(level, resamples, seed)[0]
+    return _Sample.of(x[:, None], w[:, None]).intervals(level, resamples, seed, signed)[0]
 
 
 def bootstrap_intervals(
@@ -71,6 +75,7 @@ def bootstrap_intervals(
     level: float = 0.95,
     resamples: int = 2_000,
     seed: int = 0,
+    signed: bool = False,
 ) -> list[Interval | None]:
     """Bootstrap-t intervals of (weighted) means over users (Efron and Tibshirani 1993, section 12.5).
 
@@ -80,8 +85,9 @@ def bootstrap_intervals(
     quantiles of the studentised mean come from its Edgeworth expansion, made monotone (Hall 1992, Journal of the Royal
     Statistical Society B 54, 221-228) and extended to ratios of sums.
 
-    An end of the interval that the resamples leave open (many of them have no spread at all, as happens with few users)
-    is the least or greatest value of any user.
+    Where few users are not 0, their number decides in place of resamples, most of which hold none of them
+    (`recsys.metrics.sparse_intervals`). An end that the resamples leave open all the same is the least or greatest
+    value of any user.
 
     Args:
         values: [U, M] one for each user and metric; metrics with the same users share the draws.
@@ -89,6 +95,7 @@ def bootstrap_intervals(
         level: the share of such intervals that hold the true value.
         resamples: draws of as many users as count, with replacement.
         seed: of the draws.
+        signed: whether the values are differences, which may be below 0.
 
     Returns:
         M intervals; None for a metric in which fewer than two users count.
@@ -102,7 +109,7 @@ def bootstrap_intervals(
         if counted.sum() >= 2:
             of_users = w[counted]
             sample = _Sample.of(x[counted][:, columns], of_users if w.shape[1] == 1 else of_users[:, columns])
-            for column, interval in zip(columns, sample.intervals(level, resamples, seed), strict=True):
+            for column, interval in zip(columns, sample.intervals(level, resamples, seed, signed), strict=True):
                 found[column] = interval
     return found
 
@@ -180,7 +187,7 @@ class _Sample:
         error = np.sqrt(((w * (x - estimate)) ** 2).sum(0) / (len(x) - 1) / len(x))
         return cls(x, w, estimate, error)
 
-    def intervals(self, level: float, resamples: int, seed: int) -> list[Interval]:
+    def intervals(self, level: float, resamples: int, seed: int, signed: bool) -> list[Interval]:
         """One for each metric."""
         normal = NormalDist().inv_cdf((1 + level) / 2)
         with np.errstate(divide="ignore", invalid="ignore"):  # where all users are alike, which is mended below
@@ -188,6 +195,9 @@ class _Sample:
             ends = self.estimate - quantiles[::-1] * self.error
         extremes = np.stack([self.x.min(0), self.x.max(0)])
         ends = np.where(self.error == 0, self.estimate, np.where(np.isfinite(ends), ends, extremes))
+        for column in np.flatnonzero(are_sparse(self.x)):
+            pulls = (self.w * self.x)[:, column] / len(self.x)
+            ends[:, column] = sparse_interval(pulls[pulls != 0], level, signed)
         rows = zip(self.estimate.tolist(), *ends.tolist(), strict=True)
         return [Interval(estimate, low, high, len(self.x)) for estimate, low, high in rows]
 

@@ -118,7 +118,7 @@ def test_every_end_is_finite(hits: int) -> None:
     assert np.isfinite([found.low, found.high]).all()
     assert found.low <= found.estimate <= found.high
     assert (found.low == found.high) == (hits in (0, 12))
-    if hits == 1:
+    if hits == 2:  # one of six is not rare: the bootstrap's, with an end that its resamples leave open
         assert found.high == 1.0
 
 
