@@ -112,7 +112,7 @@ def two_tower_off_policy(
     Raises:
         DataError: the part has no examples, or a vector is not finite.
     """
-    from recsys.evaluation.baselines import FixedOrder  # as above
+    from recsys.evaluation.baselines.rankings import FixedOrder  # as above
 
     moments = _Moments(prepared, part)
     log = Log.of(moments.examples)

@@ -28,11 +28,11 @@ from numpy.typing import NDArray
 
 from recsys.data.dataset import CategoricalInfo, Counts, DatasetInfo
 from recsys.data.prepared import Prepared
-from recsys.evaluation import baselines, item_knn
-from recsys.evaluation.baselines import ByHistory, Catalogue, FixedOrder, retrieval_baselines, score_baselines
-from recsys.evaluation.category_match import CategoryMatch
+from recsys.evaluation.baselines import item_knn, rankings, retrieval_baselines, score_baselines
+from recsys.evaluation.baselines.category_match import CategoryMatch
+from recsys.evaluation.baselines.item_knn import UNIT, ItemKNN
+from recsys.evaluation.baselines.rankings import ByHistory, Catalogue, FixedOrder
 from recsys.evaluation.config import EvaluationConfig
-from recsys.evaluation.item_knn import UNIT, ItemKNN
 from recsys.evaluation.recommenders import Recommender
 from recsys.ragged import Ragged
 from recsys.schema.config import SchemaConfig
@@ -159,7 +159,7 @@ def test_scores_on_paper(log: Prepared) -> None:
 
 
 def test_only_the_newest_events_of_a_history_count(log: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(baselines, "HISTORY", 2)
+    monkeypatch.setattr(rankings, "HISTORY", 2)
     # Baskets: ann {0, 1}, bob {1, 2}, cem {1}, fay {4, 2}. Histories: ann 1, 2; bob 2, 0; eve 0, 3.
     s01, s12, s24 = 1 / (sqrt(3) + 10), 1 / (sqrt(6) + 10), 1 / (sqrt(2) + 10)
     found = score_baselines(log, "test", CONFIG)
@@ -186,8 +186,8 @@ def test_blocks_change_nothing(log: Prepared, monkeypatch: pytest.MonkeyPatch) -
     held_out = log.held_out("test")
     whole = score_baselines(log, "test", CONFIG)
     for size in (1, 7, 11):
-        monkeypatch.setattr(baselines, "CELLS", size)
-        monkeypatch.setattr(baselines, "EXAMPLES", size)
+        monkeypatch.setattr(rankings, "CELLS", size)
+        monkeypatch.setattr(rankings, "EXAMPLES", size)
         monkeypatch.setattr(item_knn, "ENTRIES", size)
         for name, recommender in retrieval_baselines(log, held_out, CONFIG).items():
             assert rank_all(recommender, held_out.seen, 3) == RANKINGS[name], name
@@ -288,7 +288,7 @@ def test_rankings_against_a_second_opinion(k: int, monkeypatch: pytest.MonkeyPat
         "knn": lambda history, item: sum(int(near[i, item]) for i in {*history}),
         "genres": lambda history, item: sum(len(tags[i] & tags[item]) for i in history),
     }
-    monkeypatch.setattr(baselines, "CELLS", 100)
+    monkeypatch.setattr(rankings, "CELLS", 100)
     for name, scorer in (("knn", knn), ("genres", CategoryMatch.of(genres))):
         recommender = ByHistory(scorer, Ragged.from_lists(histories), catalogue)
         exclude = Ragged.from_lists([catalogue.order[row].tolist() for row in gone])

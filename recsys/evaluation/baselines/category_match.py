@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from recsys.data.dataset import MISSING
-from recsys.evaluation.sparse_scores import first, incidence
+from recsys.evaluation.baselines.sparse_scores import first, incidence
 from recsys.ragged import Ragged
 
 

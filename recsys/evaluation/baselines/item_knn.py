@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from recsys.evaluation.sparse_scores import incidence, largest, row_of_entry
+from recsys.evaluation.baselines.sparse_scores import incidence, largest, row_of_entry
 from recsys.ragged import Ragged
 
 HISTORY = 200

@@ -18,11 +18,11 @@ from scipy import sparse
 
 from recsys.data.dataset import STAGES, Part
 from recsys.data.prepared import HeldOut, Prepared
-from recsys.evaluation.category_match import CategoryMatch
+from recsys.evaluation.baselines.category_match import CategoryMatch
+from recsys.evaluation.baselines.item_knn import HISTORY, ItemKNN
+from recsys.evaluation.baselines.sparse_scores import largest, row_of_entry, without
 from recsys.evaluation.config import EvaluationConfig
-from recsys.evaluation.item_knn import HISTORY, ItemKNN
 from recsys.evaluation.recommenders import Recommender
-from recsys.evaluation.sparse_scores import largest, row_of_entry, without
 from recsys.ragged import Ragged
 
 CELLS = 1 << 22
@@ -38,9 +38,9 @@ def retrieval_baselines(prepared: Prepared, held_out: HeldOut, config: Evaluatio
 
     - `popularity`: by positive training events;
     - `recent_popularity`: by those among the newest `config.recent` share of them; without times there is none;
-    - `item_knn`: by similarity to the items of the user's history (`recsys.evaluation.item_knn`);
+    - `item_knn`: by similarity to the items of the user's history (`recsys.evaluation.baselines.item_knn`);
     - `category_in_history`, if `config.category` names a feature: by the share of the history's events in the item's
-      category (`recsys.evaluation.category_match`).
+      category (`recsys.evaluation.baselines.category_match`).
     """
     catalogue = Catalogue.of(prepared)
     seen = catalogue.renumbered(held_out.seen)
