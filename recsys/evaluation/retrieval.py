@@ -11,6 +11,7 @@ none of them are left out.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -148,13 +149,22 @@ def evaluate_retrieval(recommender: Recommender, task: Task, config: EvaluationC
     targets = targets.take(users)
     gains = _gains(task, users, targets)
     tally = _Tally(task, config.ks)
-    for start in range(0, len(users), config.users_per_block):
-        stop = min(start + config.users_per_block, len(users))
-        block = users[start:stop]
+    size = config.users_per_block
+
+    def rank(start: int) -> tuple[NDArray[np.int32], Ragged]:
+        block = users[start : start + size]
         seen = task.seen.take(block)
-        ranked = recommender.recommend(block, config.ks[-1], seen)
-        worth = None if gains is None else gains[targets.offsets[start] : targets.offsets[stop]]
-        tally.add(ranked, targets.slice(start, stop), seen, worth)
+        return recommender.recommend(block, config.ks[-1], seen), seen
+
+    with ThreadPoolExecutor(1) as ahead:  # one block is ranked while the one before is measured
+        following = ahead.submit(rank, 0)
+        for start in range(0, len(users), size):
+            ranked, seen = following.result()
+            stop = start + len(ranked)
+            if stop < len(users):
+                following = ahead.submit(rank, stop)
+            worth = None if gains is None else gains[targets.offsets[start] : targets.offsets[stop]]
+            tally.add(ranked, targets.slice(start, stop), seen, worth)
     return RetrievalResult(
         users=users,
         per_user=tally.per_user(),
@@ -223,19 +233,18 @@ class _Tally:
 
     def _beyond(self, ranked: NDArray[np.integer], seen: Ragged) -> None:
         task = self._task
-        history = task.categories.shares(seen) if task.categories is not None else None
         for k in self._ks:
             there = ranked[:, :k] >= 0
             top = Ragged(ranked[:, :k][there], np.concatenate([[0], np.cumsum(there.sum(1))]))
             self._shown[k] += np.bincount(top.values, minlength=len(task.train_count))
-            values = {
-                f"popularity@{k}": mean_popularity(top, task.train_count),
-                f"novelty@{k}": novelty(top, task.train_count, self._events),
-            }
-            if task.categories is not None and history is not None:
-                values[f"diversity@{k}"] = task.categories.diversity(top)
-                values[f"miscalibration@{k}"] = task.categories.miscalibration(top, history)
-            self._whole.add(values)
+            self._whole.add(
+                {
+                    f"popularity@{k}": mean_popularity(top, task.train_count),
+                    f"novelty@{k}": novelty(top, task.train_count, self._events),
+                }
+            )
+        if task.categories is not None:
+            self._whole.add(task.categories.of_rankings(ranked, self._ks, task.categories.shares(seen)))
 
     def per_user(self) -> dict[str, PerUser]:
         return self._whole.joined()

@@ -56,3 +56,16 @@ def test_a_catalogue_without_categories() -> None:
     assert none.shares(rows).shape == (2, 0)
     assert np.isnan(none.diversity(rows)).all()
     assert np.isnan(none.miscalibration(rows, none.shares(rows))).all()
+
+
+def test_rankings_are_looked_at_once_for_all_cut_offs() -> None:
+    rng = np.random.default_rng(1)
+    categories = Categories(np.where(rng.random((50, 3)) < 0.3, 0, rng.integers(1, 6, (50, 3))))
+    ranked = np.stack([rng.permutation(50)[:9] for _ in range(20)])
+    ranked[3, 4:], ranked[7] = -1, -1
+    history = categories.shares(Ragged.from_lists([rng.integers(0, 50, n % 4) for n in range(20)]))
+    found = categories.of_rankings(ranked, (2, 5, 9), history)
+    for k in (2, 5, 9):
+        rows = Ragged.from_lists([row[row >= 0] for row in ranked[:, :k]])
+        np.testing.assert_allclose(found[f"diversity@{k}"], categories.diversity(rows), atol=1e-12)
+        np.testing.assert_allclose(found[f"miscalibration@{k}"], categories.miscalibration(rows, history), atol=1e-12)
