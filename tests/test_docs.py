@@ -7,8 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from recsys.config.load import load
+from recsys.experiment_config import ExperimentConfig
+from tests.documented import blocks, commands, must_parse
+
 ROOT = Path(__file__).parents[1]
-PAGES = sorted((ROOT / "docs" / "methods").glob("*.md"))
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
 
 
 def test_the_figures_of_unified_embedding_are_the_records(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,3 +55,21 @@ def test_what_a_page_names_is_there(page: Path) -> None:
     assert not [name for name in re.findall(r"`(test_\w+)`", text) if f"def {name}(" not in tests]
     paths = re.findall(r"(?<![\w/.-])(?:recsys|tests|benchmarks|configs|docs)/[\w./-]+\.(?:py|yaml|md)\b", text)
     assert not [path for path in paths if not (ROOT / path).is_file()]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[page.stem for page in PAGES])
+def test_commands_on_a_page_take_their_arguments(page: Path) -> None:
+    for command in commands(page.read_text(encoding="utf-8")):
+        must_parse(command)
+
+
+def test_the_yaml_of_evaluation_is_sound(tmp_path: Path) -> None:
+    """Beside the README's, whose schema it extends."""
+    (block,) = blocks((ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8"), "yaml")
+    (readme,) = blocks((ROOT / "README.md").read_text(encoding="utf-8"), "yaml")
+    (tmp_path / "readme.yaml").write_text(readme, encoding="utf-8")
+    whole = "include: [readme.yaml]\n" + block.replace("category: genres", "category: tags")
+    (tmp_path / "page.yaml").write_text(whole, encoding="utf-8")
+    config = load(tmp_path / "page.yaml", ExperimentConfig).config
+    assert len(config.evaluation.slices) == 5
+    assert not config.table_schema.features["country"].input

@@ -7,33 +7,19 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-import typer.main
 
-from recsys.cli.app import app
 from recsys.config.load import load
 from recsys.experiment_config import ExperimentConfig
+from tests.documented import CLI, blocks, commands, must_parse
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-CLI: Any = typer.main.get_command(app)
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-
-
-def commands() -> list[str]:
-    """Every `recsys ...` in inline code or at the start of a line of a shell block."""
-    inline = re.findall(r"`(recsys [^`]+)`", README)
-    shell = [line.partition(" #")[0].strip() for block in blocks("sh") for line in block.splitlines()]
-    return [*inline, *(line for line in shell if line.startswith("recsys "))]
 
 
 def test_the_yaml_is_sound(tmp_path: Path) -> None:
-    (block,) = blocks("yaml")
+    (block,) = blocks(README, "yaml")
     path = tmp_path / "shop.yaml"
     path.write_text(block, encoding="utf-8")
     config = load(path, ExperimentConfig, ["model.query.dropout=0.2"]).config
@@ -44,22 +30,17 @@ def test_the_yaml_is_sound(tmp_path: Path) -> None:
 
 
 def test_every_command_is_named() -> None:
-    named = {shlex.split(command)[1] for command in commands()}
+    named = {shlex.split(command)[1] for command in commands(README)}
     assert named == set(CLI.commands), "the README names every command"
 
 
-@pytest.mark.parametrize("command", sorted(set(commands())))
+@pytest.mark.parametrize("command", sorted(set(commands(README))))
 def test_a_command_takes_these_arguments(command: str) -> None:
-    """Parsed, not run."""
-    words, found = shlex.split(command)[1:], CLI
-    while hasattr(found, "commands"):
-        found = found.commands[words.pop(0)]
-    if words:  # a mere name, such as `recsys config check`, need not have its arguments
-        found.make_context(found.name, words)
+    must_parse(command)
 
 
 def test_the_python_runs(tmp_path: Path) -> None:
-    (block,) = blocks("python")
+    (block,) = blocks(README, "python")
     template = (ROOT / "recsys" / "cli" / "_quickstart" / "simulated.yaml").read_text(encoding="utf-8")
     small = template.replace("users: 2000, items: 1000, events: 100000", "users: 200, items: 100, events: 5000")
     assert small != template
