@@ -28,7 +28,7 @@ def commands(text: str) -> list[str]:
 def must_parse(command: str) -> None:
     """Parsed, not run; a mere name, such as `recsys config check`, need not have its arguments."""
     words, found = shlex.split(command)[1:], CLI
-    while hasattr(found, "commands"):
+    while hasattr(found, "commands") and not words[0].startswith("-"):
         found = found.commands[words.pop(0)]
-    if words:
+    if words and words != ["--help"]:
         found.make_context(found.name, words)
