@@ -38,7 +38,8 @@ def _print_metrics(record: RunRecord, out: Output) -> None:
     print_metrics(f"Test metrics of {record.name} ({what})", record.metrics, record.ranges.get(MODEL, {}), out)
     left_out = record.counts.get("users_without_relevant", 0)
     if left_out:
-        out.text(f"{left_out:,} users had nothing new in the test part; they are left out of the means.")
+        who = "1 user" if left_out == 1 else f"{left_out:,} users"
+        out.text(f"{who} had nothing new in the test part, and no part in the means.")
 
 
 def print_metrics(title: str, metrics: Mapping[str, Metrics], ranges: Ranges, out: Output) -> None:
@@ -67,7 +68,10 @@ def _shown(metrics: Sequence[str]) -> list[str]:
 
 def _bounds(found: Bounds | Range | None) -> str | None:
     """Nothing where all users are alike: their spread is not known, rather than 0."""
-    return None if found is None or found.low == found.high else f"{found.low:.4f}–{found.high:.4f}"
+    if found is None or found.low == found.high:
+        return None
+    digits = 4 if abs(found.high) < 10 else 3
+    return f"{found.low:.{digits}f}–{found.high:.{digits}f}"
 
 
 def _print_stages(record: RunRecord, out: Output) -> None:
