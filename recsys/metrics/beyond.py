@@ -44,12 +44,13 @@ def gini(exposure: NDArray[np.number]) -> float:
     return float((2 * np.arange(1, count + 1) - count - 1) @ x / (count * x.sum()))
 
 
-def novelty(items: Ragged, popularity: NDArray[np.number], users: int) -> NDArray[np.float64]:
-    """[Q] mean self-information -log2((popularity + 1) / (users + 1)) of a row's items, in bits; NaN for an empty row.
+def novelty(items: Ragged, popularity: NDArray[np.number], total: int) -> NDArray[np.float64]:
+    """[Q] mean self-information -log2((popularity + 1) / (total + 1)) of a row's items, in bits; NaN for an empty row.
 
-    (Zhou et al. 2010, smoothed so that an item nobody had is finite.)
+    (Zhou et al. 2010, smoothed so that an item nobody had is finite.) `total` is what all popularities are shares of:
+    the events, if popularity counts events.
     """
-    return mean_popularity(items, -np.log2((np.asarray(popularity) + 1) / (users + 1)))
+    return mean_popularity(items, -np.log2((np.asarray(popularity) + 1) / (total + 1)))
 
 
 def intra_list_diversity(ranked: NDArray[np.integer], vectors: NDArray[np.floating]) -> NDArray[np.float64]:
