@@ -95,6 +95,18 @@ class Counts(Config):
     """Events after the test part of a temporal split, which stand nowhere."""
 
 
+class Suspicion(Config):
+    """A numeric user or item feature that equals a statistic of the whole raw log, dropped events included."""
+
+    feature: str
+    statistic: str
+    """In words: `number of events`."""
+    share: float
+    """Of how many users or items it does, among those for whom the held-out events change the statistic."""
+    compared: int
+    """The number of those."""
+
+
 class DatasetInfo(Config):
     """`dataset.json`."""
 
@@ -109,6 +121,8 @@ class DatasetInfo(Config):
     """Kind of split."""
     has_time: bool
     rows_per_group: int
+    suspicions: Many[Suspicion] = ()
+    """Features that seem to know the future; the evaluation decides what becomes of them."""
 
     @property
     def inputs(self) -> dict[str, FeatureInfo]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from recsys.data.dataset import STAGES, NumericInfo, Part
+from recsys.data.dataset import STAGES, NumericInfo, Part, Suspicion
 from recsys.data.prepared import Prepared
 from recsys.errors import Problem
 from recsys.evaluation.shards import Rows, event_users, shards
@@ -40,11 +40,18 @@ def feature_leaks(prepared: Prepared) -> Iterator[Problem]:
     pairs in the whole log's favour. Neither scale, sign, rounding nor a logarithm matters; a constant is never named.
 
     What was known in training is the training part and the `context` events, which stand in histories. Not recognised
-    are statistics of raw events that the rules dropped, and times of users or items of which nothing was known. The
-    first event's time is not looked at, because honest dates of birth or publication are nearly that.
+    are times of users or items of which nothing was known. The first event's time is not looked at, because honest
+    dates of birth or publication are nearly that.
+
+    Statistics of the raw log, with the events that the rules dropped, `prepare` has looked for; what it suspects is
+    named here and not looked at again.
     """
+    suspected = {suspicion.feature: suspicion for suspicion in prepared.info.suspicions}
     for entity in ("user", "item"):
-        numeric = [name for name in prepared.names(entity) if isinstance(prepared.info.features[name], NumericInfo)]
+        read = prepared.names(entity)
+        yield from (_raw_leak(prepared, entity, suspected[name]) for name in read if name in suspected)
+        numeric = [name for name in read if isinstance(prepared.info.features[name], NumericInfo)]
+        numeric = [name for name in numeric if name not in suspected]
         if numeric:
             statistics = list(_statistics(prepared, entity))
             for name in numeric:
@@ -86,17 +93,36 @@ def _spearman(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
     return float(ranks[0] @ ranks[1]) / size if size else 0.0
 
 
+def _raw_leak(prepared: Prepared, entity: Entity, suspicion: Suspicion) -> Problem:
+    return _leak(
+        prepared,
+        entity,
+        suspicion.feature,
+        f"it is the {suspicion.statistic} of each {entity} in the whole raw log, dropped and held-out events included: "
+        f"so for {suspicion.share:.1%} of the {suspicion.compared} {entity}s where those held out change that number",
+    )
+
+
+def _leak(prepared: Prepared, entity: Entity, name: str, found: str) -> Problem:
+    return Problem(
+        f"{prepared.info.name}: {entity} feature {name!r}",
+        found,
+        "what was known before the held-out events",
+        "compute it from the training part, or leave it out (input: false keeps it for slices)",
+    )
+
+
 def _feature_leak(prepared: Prepared, entity: Entity, name: str, statistics: list[_Statistic]) -> Iterator[Problem]:
     values = prepared.values(name).astype(np.float64)
     agreements = [statistic.agreement(values) for statistic in statistics]
     most = int(np.argmax(agreements))
     if agreements[most] >= AGREES:
-        yield Problem(
-            f"{prepared.info.name}: {entity} feature {name!r}",
+        yield _leak(
+            prepared,
+            entity,
+            name,
             f"it is, or nearly is, the {statistics[most].name} of each {entity} in the whole log: where that and the "
             f"training part rank two {entity}s differently, it sides with the whole log in {agreements[most]:.1%}",
-            "what was known before the held-out events",
-            "compute it from the training part, or leave it out (input: false keeps it for slices)",
         )
 
 

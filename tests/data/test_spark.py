@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from recsys.data.config import DataConfig
+from recsys.data.dataset import DatasetInfo
 from recsys.data.prepare import prepare
 from recsys.data.source import SourceFiles
 from recsys.schema.config import SchemaConfig
@@ -36,6 +37,8 @@ SCHEMA = SchemaConfig.model_validate(
             "iid": {**ITEM, "kind": "categorical", "column": "item", "encoding": {"kind": "vocabulary", "oov_rows": 3}},
             "genres": {**ITEM, "kind": "multi_valued", "separator": "|"},
             "price": {**ITEM, "kind": "numeric"},
+            "plays": {**ITEM, "kind": "numeric"},
+            "stars": {**ITEM, "kind": "numeric"},
             "tags": {**ITEM, "kind": "multi_valued"},
             "emb": {**ITEM, "kind": "vector", "dim": 2},
             "device": {**CONTEXT, "kind": "categorical", "encoding": {"kind": "vocabulary", "min_count": 40}},
@@ -93,16 +96,21 @@ def files(tmp_path_factory):
             "propensity": 1 - rng.random(ROWS),
         }
     )
+    log = pa.concat_tables([log, log.slice(0, 40)])
+    item = log["item"].to_numpy()
+    plays, rating = np.bincount(item, minlength=50)[5:], np.bincount(item, log["rating"], minlength=50)[5:]
     items = pa.table(
         {
             "item": range(5, 50),
+            "plays": plays,
+            "stars": np.round(rating / np.maximum(plays, 1), 1),
             "price": sometimes(rng, 0.2, rng.normal(size=45).tolist()),
             "tags": sometimes(rng, 0.2, [["ä", "b"][: n % 3] for n in range(45)]),
             "emb": sometimes(rng, 0.2, rng.normal(size=(45, 2)).tolist()),
         }
     )
     folder = tmp_path_factory.mktemp("log")
-    pq.write_table(pa.concat_tables([log, log.slice(0, 40)]), folder / "events.parquet")
+    pq.write_table(log, folder / "events.parquet")
     pq.write_table(items, folder / "items.parquet")
     return SourceFiles((folder / "events.parquet",), (folder / "items.parquet",))
 
@@ -141,6 +149,8 @@ def test_spark_writes_what_duckdb_writes(files, tmp_path, require, split, timest
     require(shutil.which("java"), "there is no Java runtime")
     duckdb = contents(files, tmp_path / "duckdb", split, "duckdb", timestamp)
     assert len(duckdb) > 10
+    suspected = {one.feature for one in DatasetInfo.model_validate_json(duckdb["dataset.json"]).suspicions}
+    assert suspected == (set() if split == "cold_items" else {"plays", "stars"})  # there are too few cold items
     assert contents(files, tmp_path / "spark", split, "spark", timestamp) == duckdb
 
 

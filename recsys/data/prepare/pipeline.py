@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import get_args
 
@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from recsys.data.cache import cache_dir
 from recsys.data.config import DataConfig, TemporalSplit
-from recsys.data.dataset import FORMAT, STAGES, Counts, DatasetInfo, FeatureInfo, Part, SequenceInfo
+from recsys.data.dataset import FORMAT, STAGES, Counts, DatasetInfo, FeatureInfo, Part, SequenceInfo, Suspicion
 from recsys.data.prepare.checks import check_rows
 from recsys.data.prepare.engine import Runner, start
 from recsys.data.prepare.entities import Encoded, Entities
@@ -25,7 +25,8 @@ from recsys.data.prepare.events import keep, ranked
 from recsys.data.prepare.examples import Examples
 from recsys.data.prepare.histories import in_order, with_history
 from recsys.data.prepare.layout import Layout, Table, lay_out
-from recsys.data.prepare.splits import TRAIN, Moments, staged
+from recsys.data.prepare.raw_log import RawLog
+from recsys.data.prepare.splits import TEST, TRAIN, VALID, Moments, staged
 from recsys.data.prepare.write import BASE, write_rows, write_table
 from recsys.data.source import Role, SourceFiles, as_parquet, place
 from recsys.errors import DataError, Problem
@@ -146,7 +147,9 @@ class _Preparation:
             held_back=_count(self._runner, everything) - _count(self._runner, kept),
             **rows,
         )
-        self._write_info(out, user_features.infos | item_features.infos | examples.infos, counts)
+        log = RawLog(self._runner, raw, self._data, self._schema, moments, _held_out(events, users, items))
+        suspicions = [*log.suspicions("user", users, user_features), *log.suspicions("item", items, item_features)]
+        self._write_info(out, user_features.infos | item_features.infos | examples.infos, counts, suspicions)
 
     def _known(self, events: ir.Table) -> tuple[ir.Table, Moments | None]:
         """The events that are not held back, and where a temporal split cuts them."""
@@ -196,7 +199,9 @@ class _Preparation:
             rows[part] = write_rows(out / part, examples.batches(part, users), examples.finish, group)
         return rows
 
-    def _write_info(self, out: Path, infos: Mapping[str, FeatureInfo], counts: Counts) -> None:
+    def _write_info(
+        self, out: Path, infos: Mapping[str, FeatureInfo], counts: Counts, suspicions: Iterable[Suspicion]
+    ) -> None:
         features = {
             name: SequenceInfo(of=feature.of, max_length=feature.max_length, age=feature.age)
             if isinstance(feature, Sequence)
@@ -212,8 +217,17 @@ class _Preparation:
             split=self._data.split.kind,
             has_time=self._schema.timestamp is not None,
             rows_per_group=self._data.rows_per_group,
+            suspicions=tuple(suspicions),
         )
         (out / "dataset.json").write_text(info.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def _held_out(events: ir.Table, users: Entities, items: Entities) -> ir.Table:
+    """user, item: text, time (if there is one) of the events that validate and test."""
+    held = (
+        events.filter(events.stage.isin([VALID, TEST])).join(users.index, "user_index").join(items.index, "item_index")
+    )
+    return held.select("user", "item", *({"time"} & set(events.columns)))
 
 
 def _items_table(items: Entities, features: Encoded, train_count: np.ndarray) -> pa.Table:
