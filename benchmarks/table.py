@@ -27,6 +27,7 @@ def tables(results: Path = RESULTS) -> str:
     """Every table for which there are records, as Markdown."""
     made = (
         _quality(results),
+        _full_catalogue(results / "full_catalogue.json"),
         _step_time(results / "step_time.json"),
         _preparation(results / "prepare.json"),
         _input(results / "input.json"),
@@ -68,6 +69,26 @@ def mean_of(values: Sequence[float | None]) -> str:
         return ""
     mean = f"{statistics.fmean(present):.4f}"
     return mean if len(set(present)) == 1 else f"{mean} ± {statistics.stdev(present):.4f}"
+
+
+def _full_catalogue(path: Path) -> str:
+    """Against TFRS, at every relevant item as its tutorials evaluate."""
+    if not path.exists():
+        return ""
+    record: dict[str, Any] = json.loads(path.read_text())
+    rows = [
+        [
+            name,
+            f"{row['seconds']:.0f}",
+            f"{row['cpu_seconds']:.0f}",
+            f"{row['memory_gib']:.2f}",
+            *(f"{row[key]:.1f}" if key in row else "" for key in ("ratio_every_pair", "ratio_one_a_user")),
+        ]
+        for name, row in record["medians"].items()
+    ]
+    what = f"{record['users']:,} users, {record['items']:,} items, width {record['dim']}"
+    columns = [what, "s", "CPU s", "peak GiB", "times recsys", "if each user had one relevant item"]
+    return markdown(columns, rows)
 
 
 def _step_time(path: Path) -> str:

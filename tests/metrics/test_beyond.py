@@ -42,7 +42,7 @@ def test_gini_by_hand_and_by_property() -> None:
 
 def test_novelty_by_hand() -> None:
     """4 users: an item nobody had tells log2(5) bits, one that 4 had tells none."""
-    found = novelty(Ragged.from_lists([[0, 1], [1], []]), np.array([0, 4]), users=4)
+    found = novelty(Ragged.from_lists([[0, 1], [1], []]), np.array([0, 4]), total=4)
     np.testing.assert_allclose(found, [np.log2(5) / 2, 0.0, np.nan])
 
 
