@@ -91,15 +91,17 @@ def test_statistics_of_what_was_known(run, log, split, by):
 
 
 def test_without_times_events_of_one_pair_are_told_apart_by_their_number(run):
-    """Every pair comes back so often that training knows it: the number of partners is honest, that of events not."""
-    pairs = [(f"u{(7 * item + n) % 40}", f"i{item:02}") for item in range(60) for n in range(3 + item % 6)]
-    rows = pd.DataFrame(pairs * 10, columns=["user", "item"]).assign(rating=[5] * 9 * len(pairs) + [1] * len(pairs))
-    split, schema = {"kind": "random", "valid": 0.2, "test": 0.2}, {"timestamp": None}
+    """Every pair comes back so often that training knows it: partners and means are honest, the number of events not."""
+    pairs = [(f"u{(7 * item + n) % 40}", f"i{item:02}", 5) for item in range(60) for n in range(3 + item % 6)]
+    dropped = [("other", f"i{item:02}", 1) for item in range(60)]
+    rows = pd.DataFrame(pairs * 10 + dropped, columns=["user", "item", "rating"])
+    rows["quality"] = rows.item.str[1:].astype(float) / 7
+    split, schema = {"kind": "random", "valid": 0.2, "test": 0.2}, {"timestamp": None, "weight": "quality"}
     result = run(rows.to_dict("list"), split=split, schema=schema, **RULES)
-    trained = pd.DataFrame(result.examples("train"))[["user", "item"]]
-    both = {"partners": trained.groupby("item").user.nunique(), "events": rows.groupby("item").size()}
-    assert both["partners"].equals(rows.groupby("item").user.nunique())
-    assert suspected(run, rows, split, "item", both, schema=schema) == {"events": "number of events"}
+    assert set(result.pairs("train")) == {pair[:2] for pair in pairs}
+    of = rows.groupby("item")
+    features = {"partners": of.user.nunique(), "quality": of.quality.mean(), "events": of.size()}
+    assert suspected(run, rows, split, "item", features, schema=schema) == {"events": "number of events"}
 
 
 def test_honest_numbers(run, log):
@@ -122,6 +124,15 @@ def test_honest_numbers(run, log):
     honest["missing"][:5] = 1  # a numeric feature needs a value in training
     for split in SPLITS.values():
         assert suspected(run, log, split, "item", honest) == {}
+
+
+def test_of_users_who_are_new_in_the_held_out_part_nothing_is_said(run, log):
+    """Most have one event, so the time they joined is that of their last event, which anyone knows who serves them."""
+    old, new = log.iloc[:4_000], log.iloc[4_000:4_400]
+    rows = pd.concat([old, new.assign(user=[f"n{n:03}" for n in range(len(new))], rating=5)])
+    split = {"kind": "temporal", "valid": 0.05, "test": 0.05}
+    joined = {"joined": rows.groupby("user").time.min(), "baskets": rows.groupby("user").time.nunique()}
+    assert suspected(run, rows, split, "user", joined | {"rated": rows.groupby("user").rating.mean()}) == {}
 
 
 def few(changed: int) -> tuple[pd.DataFrame, pd.Series]:
