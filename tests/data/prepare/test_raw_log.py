@@ -91,7 +91,7 @@ def test_statistics_of_what_was_known(run, log, split, by):
 
 
 def test_without_times_events_of_one_pair_are_told_apart_by_their_number(run):
-    """Every pair comes back so often that training knows it: partners and means are honest, the number of events not."""
+    """Every pair comes back so often that training knows it: partners and means are honest, numbers of events not."""
     pairs = [(f"u{(7 * item + n) % 40}", f"i{item:02}", 5) for item in range(60) for n in range(3 + item % 6)]
     dropped = [("other", f"i{item:02}", 1) for item in range(60)]
     rows = pd.DataFrame(pairs * 10 + dropped, columns=["user", "item", "rating"])
@@ -127,12 +127,16 @@ def test_honest_numbers(run, log):
 
 
 def test_of_users_who_are_new_in_the_held_out_part_nothing_is_said(run, log):
-    """Most have one event, so the time they joined is that of their last event, which anyone knows who serves them."""
+    """Each has one basket, whose size and time are known to whoever serves it: they are also the user's last time, and
+    number of events."""
     old, new = log.iloc[:4_000], log.iloc[4_000:4_400]
-    rows = pd.concat([old, new.assign(user=[f"n{n:03}" for n in range(len(new))], rating=5)])
+    basket = np.repeat(np.arange(160), np.arange(160) % 4 + 1)  # of one to four
+    new = new.assign(user=[f"n{n:03}" for n in basket], time=new.time.max() + basket, rating=5)
+    rows = pd.concat([old, new])
     split = {"kind": "temporal", "valid": 0.05, "test": 0.05}
-    joined = {"joined": rows.groupby("user").time.min(), "baskets": rows.groupby("user").time.nunique()}
-    assert suspected(run, rows, split, "user", joined | {"rated": rows.groupby("user").rating.mean()}) == {}
+    of = rows.groupby("user")
+    features = {"joined": of.time.min(), "basket": of.size().where(of.size() < 5), "rated": of.rating.mean()}
+    assert suspected(run, rows, split, "user", features) == {}
 
 
 def few(changed: int) -> tuple[pd.DataFrame, pd.Series]:
