@@ -157,7 +157,7 @@ class Experiment:
             TrainingError: there is no trained model in the run directory.
         """
         from recsys.evaluation import Cost, Environment, RunRecord, evaluate_model, peak_memory_mib, summarize
-        from recsys.evaluation.evidence import evidence_path
+        from recsys.evaluation.summary import write_evaluation
 
         self._load_trained()
         config, info = self.config.evaluation, self.prepared.info
@@ -177,9 +177,7 @@ class Experiment:
             **findings,
         )
         self._claim()
-        for name, measured in result.measured.items():
-            measured.write(evidence_path(self.folder, name))
-        record.write(self.folder / "metrics.json")
+        write_evaluation(self.folder, record, result.measured)
         return record
 
     @cached_property
@@ -187,7 +185,9 @@ class Experiment:
         from recsys.evaluation import Champion
 
         path = self.config.evaluation.champion
-        return None if path is None else Champion.read(self.base_dir / path)
+        if path is None:
+            return None
+        return Champion.read(self.base_dir / path, self.prepared.info.digest, self.monitor)
 
     @cached_property
     def _leaks(self) -> tuple[str, ...]:

@@ -7,10 +7,9 @@ from pathlib import Path
 from recsys.config.base import Config
 from recsys.config.digest import digest
 from recsys.errors import ConfigError
-from recsys.evaluation.evidence import evidence_path
 from recsys.evaluation.leakage import refuse_leaks
 from recsys.evaluation.record import Cost, Environment, RunRecord, peak_memory_mib
-from recsys.evaluation.summary import summarize
+from recsys.evaluation.summary import summarize, write_evaluation
 from recsys.evaluation.two_stage import CANDIDATES, evaluate_two_models, must_share_data
 from recsys.experiment import Experiment
 from recsys.models.ranker import Ranker
@@ -77,7 +76,5 @@ class TwoStages:
             cost=Cost(seconds={}, peak_memory_mib=peak_memory_mib()),
             **summarize(found, config.evaluation, None, leaks),
         )
-        for name, measured in found.measured.items():
-            measured.write(evidence_path(self.folder, name))
-        record.write(self.folder / "metrics.json")
+        write_evaluation(self.folder, record, found.measured)
         return record

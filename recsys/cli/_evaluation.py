@@ -135,12 +135,13 @@ def _verdict(difference: Difference) -> str:
 
 
 def _print_slices(record: RunRecord, out: Output) -> None:
-    """The first metric that slices have, of the model and of the baseline that is best in it."""
+    """The first metric that slices have, of the model and of the baseline that is best in it over all users."""
     metrics = [name for name in _shown(list(record.metrics[MODEL])) if _in_slices(record, name)]
     if not metrics:
         return
     metric = metrics[0]
-    best = next(iter(_rivals(record.metrics, metric)), MODEL)
+    sliced = {name for each in record.slices for name in each.metrics}  # a champion has none here
+    best = next((name for name in _rivals(record.metrics, metric) if name in sliced), MODEL)
     rows = []
     for each in record.slices:
         own, rival = (each.metrics.get(name, {}).get(metric) for name in (MODEL, best))

@@ -47,9 +47,9 @@ def compare(
     found = _by_name(runs, {path: Measured.read(evidence_path(path, MODEL)) for path in runs})
     name, first = next(iter(found.items()))
     where = _chosen(name, first, slices) if slices else [WHOLE]
-    parts = [first.slices[key] for key in where] if slices else [first.whole]
+    parts = [each.slices.get(key, each.whole) if slices else each.whole for each in found.values() for key in where]
     known = [metric for metric in parts[0].values if all(metric in part.values for part in parts)]
-    chosen = metrics or [metric for metric in USUAL if metric in known] or known
+    chosen = list(dict.fromkeys(metrics or [])) or [metric for metric in USUAL if metric in known] or known
     differences = compare_runs(found, chosen, slices=where, level=level)
     print_comparison(differences, level, out)
     out.result({"reference": name, "differences": [each.model_dump(mode="json") for each in differences]})
@@ -79,4 +79,4 @@ def _chosen(name: str, measured: Measured, wanted: list[str]) -> list[SliceKey]:
             known = ", ".join(dict.fromkeys(key[0] if not part else "=".join(key) for key in measured.slices))
             raise ConfigError("--slice", f"{name} has no slice {text!r}", f"one of {known}" if known else "no slices")
         chosen += matching
-    return chosen
+    return list(dict.fromkeys(chosen))

@@ -5,11 +5,21 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.data.dataset import MISSING
+from recsys.data.dataset import MISSING, CategoricalInfo
+from recsys.data.prepared import Prepared
 from recsys.metrics import category_miscalibration
 from recsys.ragged import Ragged
 
 PerUser = NDArray[np.float64]
+
+
+def category_ids(prepared: Prepared, feature: str) -> NDArray[np.int32]:
+    """[N] or [N, L] category ids of the catalogue's items, 0 for none: what training never saw tells nothing, and two
+    unknown categories are not alike.
+    """
+    info, ids = prepared.info.features[feature], prepared.values(feature)
+    assert isinstance(info, CategoricalInfo)
+    return np.where(ids <= info.oov_rows, MISSING, ids)
 
 
 class Categories:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import ceil
+from statistics import NormalDist
 
 import numpy as np
 
@@ -10,6 +12,9 @@ from recsys.config.base import Config
 from recsys.errors import DataError
 from recsys.evaluation.evidence import WHOLE, Evidence, Measured, SliceKey
 from recsys.metrics import adjust, bootstrap_interval, minimal_detectable_difference, randomization_test
+
+DRAWS = 10_000
+"""Sign flips of a comparison, at least."""
 
 
 class Difference(Config):
@@ -33,7 +38,7 @@ class Difference(Config):
     p: float
     """Of the sign-flip test, corrected for all comparisons (Holm)."""
     detectable: float
-    """The smallest true difference that these users show with probability 0.8."""
+    """The smallest true difference that these users show, among as many comparisons, with probability 0.8."""
     real: bool
     """Whether p is below 1 - level."""
     users: int
@@ -92,26 +97,50 @@ def _differences(
     seed: int,
 ) -> list[Difference]:
     """Each pair is (reference, run)."""
-    found = list[Difference]()
+    found, draws = list[Difference](), _draws(len(slices) * len(pairs) * len(metrics), level)
     for key in slices:
         parts = {name: _part(name, runs[name], key) for pair in pairs for name in pair}
         for pair in pairs:
             _must_match(*((name, runs[name], parts[name]) for name in pair))
+            _must_slice_alike(key, *((name, runs[name]) for name in pair))
         for metric in metrics:
             for name, evidence in parts.items():
                 if metric not in evidence.values:
                     raise DataError(name, f"no metric {metric!r}", f"one of {', '.join(evidence.values)}")
             for against, run in pairs:
-                found += _difference((against, parts[against]), (run, parts[run]), metric, key, level, seed)
+                found += _difference((against, parts[against]), (run, parts[run]), metric, key, level, seed, draws)
     return found
 
 
 def _corrected(found: list[Difference], level: float) -> list[Difference]:
-    p_values = adjust([each.p for each in found])
+    """For so many comparisons. What could be detected is that of the least p of all, to be on the safe side."""
+    if not found:
+        return []
+    p_values, each_level = adjust([each.p for each in found]), 1 - (1 - level) / len(found)
+    wider = _reach(each_level) / _reach(level)
     return [
-        each.model_copy(update={"p": float(p), "real": bool(p < 1 - level)})
+        each.model_copy(
+            update={"p": float(p), "real": bool(p < 1 - level), "detectable": float(each.detectable * wider)}
+        )
         for each, p in zip(found, p_values, strict=True)
     ]
+
+
+def _reach(level: float, power: float = 0.8) -> float:
+    """Standard errors between nothing and what a test at this level finds with this probability."""
+    normal = NormalDist()
+    return normal.inv_cdf((1 + level) / 2) + normal.inv_cdf(power)
+
+
+def _draws(comparisons: int, level: float) -> int:
+    """Enough sign flips for the least p, corrected, to be far below 1 - level."""
+    return max(DRAWS, ceil(20 * comparisons / (1 - level)))
+
+
+def _must_slice_alike(key: SliceKey, one: tuple[str, Measured], other: tuple[str, Measured]) -> None:
+    if key != WHOLE and one[1].slicings.get(key[0]) != other[1].slicings.get(key[0]):
+        found = f"were sliced by {key[0]} in two ways"
+        raise DataError(f"{one[0]}, {other[0]}", found, "one definition", "evaluate both with the same slices")
 
 
 def _part(name: str, measured: Measured, key: SliceKey) -> Evidence:
@@ -124,7 +153,13 @@ def _part(name: str, measured: Measured, key: SliceKey) -> Evidence:
 
 
 def _difference(
-    reference: tuple[str, Evidence], run: tuple[str, Evidence], metric: str, key: SliceKey, level: float, seed: int
+    reference: tuple[str, Evidence],
+    run: tuple[str, Evidence],
+    metric: str,
+    key: SliceKey,
+    level: float,
+    seed: int,
+    draws: int,
 ) -> list[Difference]:
     """With one user or none there is nothing to be said."""
     (against, held_to), (name, evidence) = reference, run
@@ -145,7 +180,7 @@ def _difference(
         difference=interval.estimate,
         low=interval.low,
         high=interval.high,
-        p=randomization_test(after - before, w, seed=seed),
+        p=randomization_test(after - before, w, resamples=draws, seed=seed),
         detectable=minimal_detectable_difference(after - before, w, level=level),
         real=False,
         users=int(counted.sum()),

@@ -12,6 +12,8 @@ from recsys.schema.config import Categorical, Feature, MultiValued, Numeric, Sch
 
 METRICS = ("recall", "precision", "hit_rate", "ndcg", "mrr", "map")
 """Ranking metrics of each user, at every cut-off."""
+UNIT = (*METRICS, "graded_ndcg", "auc", "gauc")
+"""Metrics that lie in [0, 1]: so does what is said of where they may lie."""
 STAGES = ("reachable", "lost_in_retrieval", "lost_in_index", "lost_in_ranking", "recall")
 """Of two stages together, at every cut-off: what a perfect ranking would find, what each stage loses of it, and what is
 left; `lost_in_index`, a part of what retrieval loses, only where the index is approximate."""
@@ -141,12 +143,19 @@ class EvaluationConfig(Config):
                     yield (*place, "feature"), f"{_said(each.feature, feature)}; {_named(schema, Numeric)}"
                 elif each.edges is not None and not isinstance(feature, Numeric):
                     yield (*place, "edges"), f"{each.feature} is {feature.kind} and has no ranges; remove them"
+        if self.clip is not None and schema.propensity is None:
+            yield ("clip",), "there are no weights to cut without schema.propensity; remove it, or name the column"
         feature = schema.features.get(self.category or "")
         if self.category is not None:
             if not _is_category(feature):
                 yield ("category",), f"{_said(self.category, feature)}; {_named(schema)}"
             elif feature.role != "item":
                 yield ("category",), f"{self.category} describes the {feature.role}, not the item; {_named(schema)}"
+
+
+def slicing_definitions(config: EvaluationConfig) -> dict[str, str]:
+    """Of each division its name and all that decides it, given the data: only equal ones can be compared."""
+    return {slicing_name(each): each.model_dump_json() for each in config.slices}
 
 
 def slicing_name(config: Slices) -> str:

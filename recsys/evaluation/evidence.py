@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from recsys.errors import DataError
+from recsys.evaluation.config import UNIT
 from recsys.files import draft_folder
 from recsys.metrics import Interval, bootstrap_intervals
 
@@ -74,7 +76,14 @@ class Evidence:
         values = np.stack(list(self.values.values()), axis=1)
         weights = np.stack([self.weight(name) for name in self.values], axis=1)
         found = bootstrap_intervals(values, weights, level=level, seed=seed)
-        return {name: each for name, each in zip(self.values, found, strict=True) if each is not None}
+        return {name: _possible(name, each) for name, each in zip(self.values, found, strict=True) if each is not None}
+
+
+def _possible(metric: str, interval: Interval) -> Interval:
+    """Without values that the metric cannot have."""
+    if metric.partition("@")[0] not in UNIT:
+        return interval
+    return replace(interval, low=max(interval.low, 0.0), high=min(interval.high, 1.0))
 
 
 @dataclass(frozen=True)
@@ -86,10 +95,13 @@ class Measured:
     part: str
     whole: Evidence
     slices: dict[SliceKey, Evidence] = field(default_factory=dict)
+    slicings: dict[str, str] = field(default_factory=dict)
+    """By what was sliced -> how, as `evaluation.config.slicing_definitions` says."""
 
     def write(self, path: Path) -> None:
         """Write to `path`, a Parquet file, whole or not at all."""
-        about = {b"recsys.data_digest": self.data_digest.encode(), b"recsys.part": self.part.encode()}
+        texts = (self.data_digest, self.part, json.dumps(self.slicings))
+        about = {f"recsys.{name}": text for name, text in zip(_ABOUT, texts, strict=True)}
         tables = [_table(key, each) for key, each in {WHOLE: self.whole, **self.slices}.items()]
         table = pa.concat_tables(tables, promote_options="default").replace_schema_metadata(about)
         with draft_folder(path) as draft:
@@ -107,13 +119,16 @@ class Measured:
             table = pq.read_table(path)
             about = table.schema.metadata or {}
             parts = dict(_parts(table))
-            digest, part = about[b"recsys.data_digest"].decode(), about[b"recsys.part"].decode()
-            return cls(digest, part, parts.pop(WHOLE), parts)
+            digest, part, slicings = (about[f"recsys.{name}".encode()].decode() for name in _ABOUT)
+            return cls(digest, part, parts.pop(WHOLE), parts, json.loads(slicings))
         except (OSError, KeyError, pa.ArrowException, ValueError) as error:
             text = getattr(error, "strerror", None) or type(error).__name__
             raise DataError(
                 str(path), f"no readable evidence ({text})", "one value for each user", "evaluate the run again"
             ) from error
+
+
+_ABOUT = ("data_digest", "part", "slicings")
 
 
 def _table(key: SliceKey, evidence: Evidence) -> pa.Table:

@@ -14,8 +14,8 @@ from recsys.data.reader import Examples as Reader
 from recsys.embeddings.served import ServedRows
 from recsys.errors import DataError
 from recsys.evaluation.baselines import retrieval_baselines, score_baselines
-from recsys.evaluation.categories import Categories
-from recsys.evaluation.config import EvaluationConfig
+from recsys.evaluation.categories import Categories, category_ids
+from recsys.evaluation.config import EvaluationConfig, slicing_definitions
 from recsys.evaluation.evidence import MODEL, Evidence, Measured, SliceKey
 from recsys.evaluation.off_policy import OffPolicyRecord, two_tower_off_policy
 from recsys.evaluation.pointwise import BINS, Examples, evaluate_order, evaluate_ranking, user_values
@@ -125,7 +125,7 @@ def retrieval_task(prepared: Prepared, held_out: HeldOut, config: EvaluationConf
         held_out.seen,
         prepared.train_count,
         gain=None if prepared.info.table_schema.weight is None else held_out.gain,
-        categories=None if config.category is None else Categories(prepared.values(config.category)),
+        categories=None if config.category is None else Categories(category_ids(prepared, config.category)),
         slicings=item_slicings(prepared, config),
     )
 
@@ -144,7 +144,7 @@ def measured_retrieval(
     for slicing in (*slicings, *context_slicings(prepared, config, held_out.context)):
         members = slicing.take(result.users).members
         slices |= {(slicing.by, name): whole.take(np.flatnonzero(m), sliced) for name, m in members.items()}
-    return Measured(prepared.info.digest, part, whole, slices)
+    return Measured(prepared.info.digest, part, whole, slices, slicing_definitions(config))
 
 
 def _evaluate_ranker(
@@ -161,7 +161,7 @@ def _evaluate_ranker(
     counts = {"examples_evaluated": len(y)}
     if validation:
         return Evaluated({MODEL: evaluate_ranking(y, predicted[MODEL], w, by)}, counts)
-    predicted["base_rate"] = np.full(len(y), examples.base_rate)
+    predicted["base_rate"] = np.full(len(y), _training_rate(prepared))
     ordered = score_baselines(prepared, part, config)
     metrics = {name: evaluate_ranking(y, p, w, by) for name, p in predicted.items()}
     metrics |= {name: evaluate_order(y, s, w, by) for name, s in ordered.items()}
@@ -171,7 +171,7 @@ def _evaluate_ranker(
     for name, each in (predicted | ordered).items():
         whole = user_values(examples, each, probabilities=name in predicted).evidence(names)
         slices = _example_slices(examples, each, name in predicted, slicings, names)
-        measured[name] = Measured(prepared.info.digest, part, whole, slices)
+        measured[name] = Measured(prepared.info.digest, part, whole, slices, slicing_definitions(config))
     return Evaluated(metrics, counts, measured, calibration(y, predicted[MODEL], w, bins=BINS))
 
 
@@ -198,6 +198,12 @@ def _example_slices(
                 values = user_values(examples.take(chosen), scores[chosen], probabilities=probabilities)
                 found[slicing.by, name] = values.evidence(names)
     return found
+
+
+def _training_rate(prepared: Prepared) -> float:
+    """Weighted share of label 1: what anybody could have said before the part under test."""
+    train = prepared.examples("train", ["label", "weight"])
+    return float(np.average(train["label"].to_numpy(), weights=train["weight"].to_numpy()))
 
 
 def _user_names(prepared: Prepared) -> NDArray[np.str_]:

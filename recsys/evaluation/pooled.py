@@ -15,19 +15,20 @@ def pool(measured: Sequence[Measured]) -> Measured:
 
     A user's value is the weighted mean over the windows that count them, x = Σ w x / Σ w; their weight is Σ w, which is
     the number of those windows where all users of a window weigh 1. So the pooled metric is the mean over all
-    (user, window). Metrics and slices that a window lacks are pooled over the others; whole metrics are those that all
-    windows have.
+    (user, window). Metrics and slices that a window lacks are left out: groups of users that go by the data, say, are
+    others in every window.
 
     Args:
         measured: of one recommender on one part; at least one window.
     """
-    keys = dict.fromkeys(key for each in measured for key in each.slices)
+    keys = [key for key in measured[0].slices if all(key in each.slices for each in measured)]
     digests = "\n".join(each.data_digest for each in measured)
     return Measured(
         data_digest=hashlib.sha256(digests.encode()).hexdigest(),
         part=measured[0].part,
         whole=_pooled([each.whole for each in measured]),
-        slices={key: _pooled([each.slices[key] for each in measured if key in each.slices]) for key in keys},
+        slices={key: _pooled([each.slices[key] for each in measured]) for key in keys},
+        slicings=measured[0].slicings,
     )
 
 

@@ -142,8 +142,10 @@ def _by_range(values: NDArray[np.floating], edges: tuple[float, ...]) -> dict[st
     known = ~np.isnan(values)
     if not edges:
         return {"known": known, "missing": ~known}
-    place = np.searchsorted(np.asarray(edges), values, side="right")
-    texts = [f"{edge:.6g}" for edge in edges]
+    # In the numbers' own precision: else 19.99 would lie below 19.99.
+    cuts = np.unique(np.asarray(edges, np.float32))
+    place = np.searchsorted(cuts, values, side="right")
+    texts = [np.format_float_positional(cut, trim="-") for cut in cuts]
     names = [f"< {texts[0]}", *(f"{a} to {b}" for a, b in pairwise(texts)), f">= {texts[-1]}"]
     return {name: known & (place == number) for number, name in enumerate(names)} | {"missing": ~known}
 

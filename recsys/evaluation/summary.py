@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
+from recsys.errors import DataError
 from recsys.evaluation.comparison import Difference, hold_against
 from recsys.evaluation.config import EvaluationConfig
 from recsys.evaluation.evidence import MODEL, Evidence, Measured, evidence_path
@@ -27,13 +28,26 @@ class Champion:
     measured: Measured
 
     @classmethod
-    def read(cls, folder: Path) -> Champion:
+    def read(cls, folder: Path, data_digest: str, monitor: str) -> Champion:
         """From the run directory `folder`.
 
+        Args:
+            folder: of the champion's run.
+            data_digest: of the prepared data that a new run is measured on.
+            monitor: a metric that both must have.
+
         Raises:
-            DataError: it has not been evaluated.
+            DataError: it has not been evaluated, or on other data, or is another kind of model.
         """
-        return cls(RunRecord.read(folder / "metrics.json").metrics[MODEL], Measured.read(evidence_path(folder, MODEL)))
+        metrics = RunRecord.read(folder / "metrics.json").metrics.get(MODEL, {})
+        measured = Measured.read(evidence_path(folder, MODEL))
+        place, cure = f"evaluation.champion: {folder}", "name another run, or leave it out"
+        if monitor not in metrics:
+            raise DataError(place, f"has no {monitor}", "an evaluated run of the same kind of model", cure)
+        if measured.data_digest != data_digest:
+            found = f"was measured on different data ({measured.data_digest[:12]}, not {data_digest[:12]})"
+            raise DataError(place, found, "the same data and schema", cure)
+        return cls(metrics, measured)
 
 
 class Findings(TypedDict):
@@ -69,6 +83,16 @@ def summarize(
         off_policy=evaluated.off_policy,
         warnings=(*leaks, *_doubts(evaluated.off_policy)),
     )
+
+
+def write_evaluation(folder: Path, record: RunRecord, measured: Mapping[str, Measured]) -> None:
+    """The record and the evidence into a run directory, in place of an earlier evaluation's."""
+    for stale in (folder / "evaluation").glob("*.parquet"):
+        if stale.stem not in measured:
+            stale.unlink()
+    for name, each in measured.items():
+        each.write(evidence_path(folder, name))
+    record.write(folder / "metrics.json")
 
 
 def _doubts(policies: Mapping[str, OffPolicyRecord]) -> Iterator[str]:

@@ -26,8 +26,8 @@ def randomization_test(
     """Two-sided p-value of paired differences by flipping the sign of each user's at random (Fisher 1935).
 
     The observed signs count as one of the draws, so that p is never 0 and the test never too eager. Where `MANY` users
-    have a difference and none of them dominates, p is the normal limit, with the same least value: a sum of random
-    signs has no skewness, so the limit is nearer than the draws are.
+    have a difference and none of them dominates, p is the normal limit: a sum of random signs has no skewness, so the
+    limit is nearer than the draws are.
 
     Args:
         differences: [U] of each user, model minus champion.
@@ -44,7 +44,7 @@ def randomization_test(
     least = 1 / (1 + resamples)
     squares = terms**2
     if len(terms) >= MANY and (squares**2).sum() < DOMINANCE * squares.sum() ** 2:
-        return max(least, math.erfc(abs(terms.sum()) / math.sqrt(2 * squares.sum())))
+        return math.erfc(abs(terms.sum()) / math.sqrt(2 * squares.sum()))
     observed = abs(terms.sum()) - ROUNDING * np.abs(terms).sum()
     as_large = sum(int(np.sum(np.abs(sums) >= observed)) for sums in _sign_flips(terms, resamples, seed))
     return least * (1 + as_large)

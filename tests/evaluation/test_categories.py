@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from recsys.evaluation.categories import Categories
+from recsys.data.prepared import Prepared
+from recsys.evaluation.categories import Categories, category_ids
 from recsys.metrics import category_miscalibration, intra_list_diversity
 from recsys.ragged import Ragged
+from tests.worlds import write_world
 
 IDS = np.array([[2, 3], [3, 3], [0, 0], [5, 0], [2, 5]])
 
@@ -18,6 +24,22 @@ def test_shares_by_hand() -> None:
     assert len(categories) == 3
     shares = categories.shares(Ragged.from_lists([[0, 1], [2], [], [0, 3, 3]]))
     np.testing.assert_allclose(shares, [[1 / 4, 3 / 4, 0], [0, 0, 0], [0, 0, 0], [1 / 6, 1 / 6, 2 / 3]])
+
+
+def test_what_training_never_saw_is_no_category(tmp_path: Path) -> None:
+    """Two items of unknown genres are not alike."""
+    folder = write_world(tmp_path / "world", items=6)
+    items = pq.read_table(folder / "items.parquet")
+    genres = pa.array([[1], [1], [2], [3, 1], [], [2]], pa.list_(pa.int32()))
+    pq.write_table(items.set_column(items.column_names.index("genres"), "genres", genres), folder / "items.parquet")
+    assert category_ids(Prepared(folder), "genres").tolist() == [
+        [0, 0, 0],
+        [0, 0, 0],
+        [2, 0, 0],
+        [3, 0, 0],
+        [0, 0, 0],
+        [2, 0, 0],
+    ]
 
 
 def test_diversity_is_that_of_the_vectors() -> None:

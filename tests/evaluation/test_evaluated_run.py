@@ -121,7 +121,7 @@ def test_a_champion_must_be_evaluated_on_the_same_data(
     measured = Measured.read(evidence_path(other, "model"))
     Measured("e" * 64, measured.part, measured.whole).write(evidence_path(other, "model"))
     assert main(["evaluate", "runs/small", "--set", f"evaluation.champion={other.resolve()}"]) == 1
-    assert "were measured on different data" in capsys.readouterr().err
+    assert "was measured on different data" in capsys.readouterr().err
     assert Path("runs/small/metrics.json").read_bytes() == stored
 
 

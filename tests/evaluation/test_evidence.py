@@ -45,8 +45,9 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     part = evidence().take(np.arange(10), ["ndcg@10"])
     other = Evidence(USERS[5:9], {"auc": BASE[5:9]})
     slices = {("item_frequency", "tail"): part, ("age", "tail"): part, ("age", "25 to 35"): other}
-    measured(slices=slices).write(path)
+    measured(slices=slices, slicings={"age": "{}"}).write(path)
     found = Measured.read(path)
+    assert found.slicings == {"age": "{}"}
     assert (found.data_digest, found.part) == ("d" * 64, "test")
     assert list(found.slices) == list(slices)
     for written, read in ((evidence(), found.whole), *((slices[key], found.slices[key]) for key in slices)):
@@ -95,7 +96,8 @@ def test_a_difference_that_is_there_is_found_and_one_that_is_not_is_noise() -> N
     assert (better.low, better.high) == pytest.approx((0.05, 0.05))
     assert not other.real
     assert other.low < other.difference < other.high
-    assert other.detectable == pytest.approx((1.96 + 0.8416) * NOISE.std(ddof=1) / np.sqrt(300), rel=0.01)
+    # At the level of the least p of four: 1 - .05 / 4.
+    assert other.detectable == pytest.approx((2.4977 + 0.8416) * NOISE.std(ddof=1) / np.sqrt(300), rel=0.01)
     assert by_name["better", "gauc"].users == 250
 
 
@@ -149,6 +151,31 @@ def test_slices_are_compared_by_themselves() -> None:
     assert (returning.slice, returning.users, returning.real, returning.difference) == ("returning", 280, False, 0.0)
     with pytest.raises(DataError, match="no slice age=30; expected one of returning=new, returning=returning"):
         compare(runs, ["ndcg@10"], slices=[("age", "30")])
+
+
+def test_slices_of_one_name_must_mean_the_same() -> None:
+    """The same users may be in the head of a fifth and in that of half of the items."""
+    part = {("item_frequency", "head"): evidence().take(np.arange(20), ["ndcg@10"])}
+    runs = {
+        name: measured(slices=part, slicings={"item_frequency": share}) for name, share in (("a", ".2"), ("b", ".5"))
+    }
+    with pytest.raises(DataError, match="sliced by item_frequency in two ways"):
+        compare(runs, ["ndcg@10"], slices=list(part))
+    assert compare(runs, ["ndcg@10"])
+
+
+def test_hundreds_of_comparisons_can_still_find_something() -> None:
+    better = measured(evidence(0.5))
+    runs = {"champion": measured()} | {f"run{n}": better for n in range(600)}
+    assert all(each.real for each in compare(runs, ["ndcg@10"]))
+
+
+def test_intervals_stay_where_the_metric_can_be() -> None:
+    values = np.zeros(30)
+    values[:4] = [1.0, 1.0, 0.9, 0.2]
+    found = Evidence(USERS[:30], {"ndcg@10": values, "popularity@10": 9 * values}).intervals()
+    assert 0 <= found["ndcg@10"].low < found["ndcg@10"].high <= 1
+    assert found["popularity@10"].high > 1
 
 
 @pytest.mark.parametrize(

@@ -36,12 +36,16 @@ def test_by_hand() -> None:
     assert ranges["auc"].users == 2
 
 
-def test_slices_are_pooled_over_the_windows_that_have_them() -> None:
+def test_slices_are_pooled_where_all_windows_have_them() -> None:
+    """Groups that go by the data are others in every window; what one window calls 1-17 is no group of them all."""
     whole, tail = evidence("ab", ndcg=[0.1, 0.2]), evidence("b", ndcg=[0.5])
-    found = pool([Measured("x", "test", whole), Measured("y", "test", whole, {TAIL: tail})])
-    assert found.slices[TAIL].values["ndcg"].tolist() == [0.5]
-    assert found.slices[TAIL].weight("ndcg").tolist() == [1]
-    assert found.whole.weight("ndcg").tolist() == [2, 2]
+    first = Measured("x", "test", whole, {TAIL: tail, ("user_activity", "1-17"): tail}, {"item_frequency": "{}"})
+    second = Measured("y", "test", whole, {TAIL: evidence("ab", ndcg=[0.1, 0.3])}, {"item_frequency": "{}"})
+    found = pool([first, second])
+    assert list(found.slices) == [TAIL]
+    np.testing.assert_allclose(found.slices[TAIL].values["ndcg"], [0.1, 0.4])
+    assert found.slices[TAIL].weight("ndcg").tolist() == [1, 2]
+    assert found.slicings == {"item_frequency": "{}"}
 
 
 def test_the_digest_tells_the_windows_data_and_their_order() -> None:

@@ -84,6 +84,21 @@ def test_ranges_take_their_lower_edge_in() -> None:
     }
 
 
+def test_float32_values_on_an_edge_and_edges_that_are_near() -> None:
+    """19.99 in float32 is below 19.99; six digits do not tell these times apart."""
+    prices = np.array([0.7, 19.99, 19.98], np.float32)
+    assert {name: chosen.tolist() for name, chosen in _by_range(prices, (0.7, 19.99)).items()} == {
+        "< 0.7": [False, False, False],
+        "0.7 to 19.99": [True, False, True],
+        ">= 19.99": [False, True, False],
+        "missing": [False, False, False],
+    }
+    times = np.array([1_600_000_200, 1_600_000_700], np.float32)
+    members = _by_range(times, (1_600_000_000.0, 1_600_000_512.0, 1_600_001_024.0))
+    assert len(members) == 5
+    assert sum(chosen.sum() for chosen in members.values()) == 2
+
+
 def test_values_of_a_set_each_have_their_slice() -> None:
     """Ids: 0 missing, 1 OOV, then a, b, other; the vocabulary has a value that is called like the rest."""
     info = CategoricalInfo(role="item", rows=5, oov_rows=1, max_length=2)

@@ -21,10 +21,13 @@ from recsys.data.prepared import HeldOut, Prepared
 from recsys.evaluation.baselines.category_match import CategoryMatch
 from recsys.evaluation.baselines.item_knn import HISTORY, ItemKNN
 from recsys.evaluation.baselines.sparse_scores import largest, row_of_entry, without
+from recsys.evaluation.categories import category_ids
 from recsys.evaluation.config import EvaluationConfig
 from recsys.evaluation.recommenders import Recommender
 from recsys.ragged import Ragged
 
+HISTORIES_OF_TRAINING = ("random", "cold_items")
+"""Splits after which a user is known by the training events alone, all of them, as the user's own vector is."""
 CELLS = 1 << 22
 """Users times items that are ranked at once: bounds the memory."""
 EXAMPLES = 8_192
@@ -43,7 +46,10 @@ def retrieval_baselines(prepared: Prepared, held_out: HeldOut, config: Evaluatio
       category (`recsys.evaluation.baselines.category_match`).
     """
     catalogue = Catalogue.of(prepared)
-    seen = catalogue.renumbered(held_out.seen)
+    known = held_out.seen
+    if prepared.info.split in HISTORIES_OF_TRAINING:  # no order in time; as the model's, no event of another part
+        known = prepared.seen_before("valid").take(held_out.user_index)
+    seen = catalogue.renumbered(known)
     histories = _slices(seen.values, seen.offsets[:-1], seen.offsets[1:])
     users = len(held_out.seen)
     found: dict[str, Recommender] = {
@@ -214,7 +220,7 @@ def _scorers(prepared: Prepared, config: EvaluationConfig, catalogue: Catalogue)
     """By baseline."""
     scorers: dict[str, Scorer] = {"item_knn": ItemKNN.fit(_baskets(prepared, catalogue), len(catalogue.order))}
     if config.category is not None:
-        scorers["category_in_history"] = CategoryMatch.of(prepared.values(config.category)[catalogue.order])
+        scorers["category_in_history"] = CategoryMatch.of(category_ids(prepared, config.category)[catalogue.order])
     return scorers
 
 
