@@ -340,7 +340,7 @@ MISTAKES = [
          more="--set 'data.source={kind: public, name: movielens-1b}'"),
     # What shows when the work has begun.
     later("batch larger than the data", "train c.yaml --set training.batch_size=999",
-          ("shop: train: 32 rows", "999", "lower training.batch_size")),
+          ("shop: train: 32 positive rows", "999", "lower training.batch_size")),
     later("cluster without TF_CONFIG", "train c.yaml --set training.strategy=multi_worker",
           ("training.strategy: ", "multi_worker without", "set TF_CONFIG")),
     later("diverging", "train c.yaml --set embeddings.optimizer.kind=lazy_adam "

@@ -51,7 +51,7 @@ def test_both_are_evaluated_and_the_result_can_be_compared(trained: Folder, caps
     runs = trained.path / "runs"
     both = runs / "small-with-ranker"
     assert main(["evaluate", str(runs / "small"), "--ranker", str(runs / "ranker"), "--candidates", "25"]) == 0
-    assert "Where recall is lost, of 25 candidates" in " ".join(capsys.readouterr().out.split())
+    assert "Where recall is lost: 25 candidates hold" in " ".join(capsys.readouterr().out.split())
     record = RunRecord.read(both / "metrics.json")
     metrics = record.metrics["model"]
     total = metrics["recall@20"] + metrics["lost_in_ranking@20"] + metrics["lost_in_retrieval@20"]

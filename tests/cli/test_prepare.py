@@ -51,6 +51,7 @@ def test_prepare_loads_tensorflow_for_the_hash(project: Path) -> None:
     """Else the test above could not fail."""
     hashed = (
         *("--set", "schema.features.age.encoding={kind: hash}"),
+        *("--set", "evaluation.slices=[]"),
         *("--set", "embeddings.tables.attribute={method: multiplexed, rows: 64, dim: 8}"),
     )
     assert loads_tensorflow(project, "prepare", "small.yaml", *hashed)
