@@ -1,3 +1,10 @@
+from .config import ARMNetConfig as ARMNetConfig
+from .config import AttentionConfig as AttentionConfig
+from .config import AutoIntConfig as AutoIntConfig
 from .config import CrossConfig as CrossConfig
+from .config import DINConfig as DINConfig
+from .config import FMConfig as FMConfig
 from .config import InteractionConfig as InteractionConfig
+from .config import MeanPoolingConfig as MeanPoolingConfig
+from .config import SequenceConfig as SequenceConfig
 from .cross import CrossNetwork as CrossNetwork
