@@ -1,3 +1,5 @@
+from .attention import TargetAttention as TargetAttention
+from .autoint import AutoInt as AutoInt
 from .config import ARMNetConfig as ARMNetConfig
 from .config import AttentionConfig as AttentionConfig
 from .config import AutoIntConfig as AutoIntConfig
@@ -8,3 +10,7 @@ from .config import InteractionConfig as InteractionConfig
 from .config import MeanPoolingConfig as MeanPoolingConfig
 from .config import SequenceConfig as SequenceConfig
 from .cross import CrossNetwork as CrossNetwork
+from .dice import Dice as Dice
+from .din import DIN as DIN
+from .fm import FM as FM
+from .mean_pooling import MeanPooling as MeanPooling
