@@ -74,21 +74,30 @@ class EmbeddingCollection(keras.layers.Layer):
         """
         names = [name for name in self.features if name in batch]
         ids, ages = self._ids(names, batch)
-        groups, sequences = self._given(names, ids, batch), {}
+        groups, sequences = self._given(names, ids, batch), dict[str, Padded]()
+        searched, search = list[Group](), dict[str, Padded]()
         for name, table in self.tables.items():
-            read = {reader: ids[reader] for reader in ids if self._entries[reader].table == name}
+            read = {reader: ids[reader] for reader in ids if self._entries[reader].reads(name)}
             if not read:
                 continue
             side_by_side, many = table(read, served=served[name] if served is not None else None)
-            groups += [Group(group.names, tf.cast(group.values, self.compute_dtype)) for group in side_by_side]
+            own = {reader for reader in read if self._entries[reader].table == name}
+            for group in side_by_side:
+                cast = Group(group.names, tf.cast(group.values, self.compute_dtype))
+                groups += cast.only(own)
+                searched += cast.only(read.keys() - own)
             for reader, values in many.items():
                 mask = tf.not_equal(ids[reader], MISSING)
                 if self._entries[reader].pooling == "none":
-                    sequences[reader] = Padded(tf.cast(values, self.compute_dtype), mask)
+                    kept = sequences if reader in own else search
+                    kept[reader] = Padded(tf.cast(values, self.compute_dtype), mask)
                 else:
                     pooled = self._pooled(reader, values, mask, ages)
                     groups.append(Group((reader,), tf.cast(pooled, self.compute_dtype)[:, tf.newaxis]))
-        return Embedded([name for name in names if name not in sequences], groups, sequences)
+        targets = {name for group in searched for name in group.names}
+        attention = Embedded([name for name in names if name in targets], searched, search)
+        single = [name for name in names if name not in sequences]
+        return Embedded(single, groups, sequences, attention if targets or search else None)
 
     def owners(self, table: str) -> dict[str, str]:
         """Of each vocabulary that a table holds, a feature that reads it: the one with the most chunks."""

@@ -5,6 +5,7 @@ from .config import AttentionConfig as AttentionConfig
 from .config import AutoIntConfig as AutoIntConfig
 from .config import CrossConfig as CrossConfig
 from .config import DINConfig as DINConfig
+from .config import FieldInteractionConfig as FieldInteractionConfig
 from .config import FMConfig as FMConfig
 from .config import InteractionConfig as InteractionConfig
 from .config import MeanPoolingConfig as MeanPoolingConfig

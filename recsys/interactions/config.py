@@ -44,6 +44,11 @@ class AutoIntConfig(Config):
     variant: Literal["paper", "reference"] = "paper"
     """`reference`: biases and ReLU on all projections, scores over the root of head_dim, layer normalisation."""
 
+    @property
+    def field_width(self) -> int:
+        """Width of the vector that each field becomes."""
+        return self.heads * self.head_dim
+
 
 class FMConfig(Config):
     """Factorization machine (Rendle 2010): the sum of the inner products of all pairs of fields."""
@@ -63,6 +68,8 @@ class ARMNetConfig(Config):
     """Sparsity of the gates: entmax, 2 is sparsemax."""
 
 
+FieldInteractionConfig = AutoIntConfig | FMConfig | ARMNetConfig
+"""Of the features' vectors as fields, which must be of one width."""
 InteractionConfig = Annotated[CrossConfig | AutoIntConfig | FMConfig | ARMNetConfig, Field(discriminator="kind")]
 
 
@@ -87,12 +94,22 @@ class AttentionConfig(Config):
     kind: Literal["attention"]
     top_k: PositiveInt = 20
     """Events that are kept by the search."""
-    projection: bool = False
-    """Search by linear maps of shared tables' vectors: TWIN with projections."""
+    projection: PositiveInt | None = None
+    """Width of linear maps of shared tables' vectors, by which the history is searched: TWIN with projections."""
+    time_dim: PositiveInt | None = None
+    """Width of an embedding of an event's place, counted from the newest, beside its other vectors; left out, the order
+    of events does not count.
+    """
     target_aware: bool = True
     """Multiply the representation by the target's."""
     auxiliary: NonNegativeFloat = 1.0
     """Weight of the auxiliary loss, a head over the whole history's softmax; 0 has none."""
+
+    def problems(self, decoupled: bool) -> list[tuple[str, str]]:
+        """(key, message) for what does not fit tables that are decoupled (there are attention tables) or shared."""
+        if self.projection is None or not decoupled:
+            return []
+        return [("projection", "maps tables that search and representation share; remove it, or the attention_tables")]
 
 
 class MeanPoolingConfig(Config):

@@ -265,7 +265,6 @@ def test_a_table_may_have_an_optimizer_of_its_own() -> None:
 def test_whose_table_and_how_wide() -> None:
     made = config(vectors={"method": "vector", "path": "v.parquet", "dim": 9, "projection": 5})
     assert made.readers("ids") == ["user_id", "movie_id", "history", "year"]
-    assert made.table_of("tag") is made.tables["hashed"]
     assert [row_width(table) for table in made.tables.values()] == [4, 4, 5]
     history = config(entries={"history": {"pooling": "none"}})
     assert history.width("history", SCHEMA.features["history"]) == 0
