@@ -1,3 +1,4 @@
+from .arm_net import ARMNet as ARMNet
 from .attention import TargetAttention as TargetAttention
 from .autoint import AutoInt as AutoInt
 from .config import ARMNetConfig as ARMNetConfig

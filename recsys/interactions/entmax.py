@@ -46,9 +46,9 @@ def entmax(scores: tf.Tensor, alpha: float) -> tf.Tensor:
 def _probabilities(scores: tf.Tensor, alpha: float) -> tf.Tensor:
     """Looks for tau by Newton's method on the p-norm r(tau) = ‖max(z - tau, 0)‖_q - 1, q = 1 / (alpha - 1) >= 1.
 
-    r is convex and falling, and r(max z - 1) >= 0: from there Newton's steps near the root from the left and never pass
-    it. Each divides |r r'|, which begins at F^2 or less, by four or more, and |r'| >= 1: that bounds their number. Three
-    to eight do in practice, because the norm is nearly linear.
+    r is convex and falling, and r(max z - 1) >= 0: from there Newton's steps near the root from the left and never
+    pass it. Each divides |r r'|, which begins at F^2 or less, by four or more, and |r'| >= 1: that bounds their number.
+    Three to eight do in practice, because the norm is nearly linear.
     """
     z = (alpha - 1.0) * scores
     z -= tf.reduce_max(z, -1, keepdims=True)
