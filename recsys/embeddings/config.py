@@ -153,7 +153,8 @@ TableConfig = Annotated[
 class FeatureConfig(Config):
     """Which table a feature reads, and what its values become.
 
-    A `vector` feature of the schema needs no entry; one with `projection` alone projects it.
+    A `vector` feature of the schema and a `numeric` one that is not bucketized need no entry; one with `projection`
+    alone projects them.
     """
 
     table: str | None = None
@@ -175,7 +176,9 @@ class FeatureConfig(Config):
     out.
     """
     projection: PositiveInt | None = None
-    """Width of a learned linear projection of a vector feature."""
+    """Width of a learned linear projection of a vector feature; of a number, the width of a learned vector that it
+    multiplies, which puts it in one space with the rows of tables (AutoInt, Song et al. 2019, eq. 4).
+    """
 
     def reads(self, table: str) -> bool:
         """Whether this feature reads a table, be it for the search alone."""
@@ -254,13 +257,12 @@ class EmbeddingsConfig(Config):
             yield "", "the model does not read this feature (input: false); remove the entry, or make it an input"
             return
         elif not reads_table(feature):
-            if not isinstance(feature, Vector):
-                yield "", f"a {feature.kind} feature reads no table; remove the entry"
-            elif entry != FeatureConfig(projection=entry.projection):
-                yield "", "a vector feature reads no table; `projection` is all it may say"
+            if entry != FeatureConfig(projection=entry.projection):
+                yield "", f"a {feature.kind} feature reads no table; `projection` is all it may say"
             return
         elif entry.projection is not None:
-            yield ".projection", f"only vector features are projected, and {name!r} is {feature.kind}; remove it"
+            kind = "bucketized" if isinstance(feature, Numeric) else feature.kind
+            yield ".projection", f"only vectors and numbers are projected, and {name!r} is {kind}; remove it"
         if entry.table is None:
             yield ".table", f"names no table; the tables are {', '.join(self.tables)}"
             return

@@ -221,7 +221,11 @@ def _dense_weights(model: EmbeddingModel) -> dict[str, FeatureWeight]:
 
     (Variables' names will not do: TensorFlow numbers layers without a name through, over all models of a process.)
     """
-    along = {id(found.weight): found for found in model.feature_weights()}
+    numbers = [
+        FeatureWeight(weight, (0,), tuple((name, 1) for name in names))
+        for weight, names in model.embeddings.number_weights()
+    ]
+    along = {id(found.weight): found for found in [*model.feature_weights(), *numbers]}
     wanted = {id(weight): along.get(id(weight), FeatureWeight(weight, (), ())) for weight in model.dense_variables()}
     found: dict[str, FeatureWeight] = {}
     queue, seen = deque((layer.name, layer) for layer in model.layers), set[int]()
