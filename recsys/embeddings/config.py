@@ -14,7 +14,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from recsys.config.base import Config, default_tag
-from recsys.embeddings.optimizers.config import LazyAdamConfig, TableOptimizerConfig
+from recsys.embeddings.optimizers.config import LazyAdamConfig, MiniBatchAwareDecay, TableOptimizerConfig
 from recsys.schema.config import (
     Categorical,
     Feature,
@@ -230,6 +230,10 @@ class EmbeddingsConfig(Config):
             return 0
         return self._width(name, self.features[name].table)
 
+    def row_width_of(self, name: str) -> int:
+        """Width of what one id of feature `name` reads from its table, whether it is pooled or not."""
+        return self._width(name, self.features[name].table)
+
     def _width(self, name: str, table: str | None) -> int:
         assert table is not None  # `problems` says so first
         return self.chunks(name, table) * row_width(self.tables[table])
@@ -337,6 +341,9 @@ class EmbeddingsConfig(Config):
                 yield "", f"given vectors go by values, and {owner!r} is a number in buckets; choose another method"
             if table.train == "frozen" and table.optimizer is not None:
                 yield ".optimizer", "frozen vectors need none; remove it, or set train to fine_tuned"
+        if isinstance(table, MixedDimTable) and isinstance(self.optimizer_of(name).decay, MiniBatchAwareDecay):
+            text = "mini-batch aware decay is not made for rows of several widths"
+            yield ".optimizer", f"{text}; give this table an optimizer with another decay, or without"
         if isinstance(table, MixedDimTable | MGQETable) and table.served_precision not in (None, "float32"):
             yield ".served_precision", f"{table.method} decides by itself how rows are stored; remove it"
 
