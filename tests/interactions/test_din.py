@@ -165,10 +165,8 @@ def test_it_works_in_a_graph_of_unknown_sizes_and_from_a_saved_model(tmp_path: P
     layer = din()
     layer(TARGET, HISTORY, MASK, training=True)  # moving moments that are not the initial ones
     sizes = [[None, D], [None, None, D]]
-    score = tf.function(
-        lambda target, history, mask: layer(target, history, mask),
-        input_signature=[*map(tf.TensorSpec, sizes), tf.TensorSpec([None, None], tf.bool)],
-    )
+    signature = [*map(tf.TensorSpec, sizes), tf.TensorSpec([None, None], tf.bool)]
+    score = tf.function(lambda target, history, mask: layer(target, history, mask), signature)
     expected = layer(TARGET, HISTORY, MASK)
     np.testing.assert_allclose(score(TARGET, HISTORY, MASK), expected, atol=1e-6)
     module = tf.Module()
@@ -176,6 +174,9 @@ def test_it_works_in_a_graph_of_unknown_sizes_and_from_a_saved_model(tmp_path: P
     tf.saved_model.save(module, str(tmp_path))
     loaded = tf.saved_model.load(str(tmp_path))
     np.testing.assert_allclose(loaded.score(TARGET, HISTORY, MASK), expected, atol=1e-6)
+    train = tf.function(lambda target, history, mask: layer(target, history, mask, training=True), signature)
+    found = train(TARGET, HISTORY, MASK)
+    np.testing.assert_allclose(found, layer(TARGET, HISTORY, MASK, training=True), atol=1e-6)
 
 
 @pytest.mark.parametrize("softmax", [True, False])
