@@ -184,6 +184,22 @@ def test_dense_weights_are_copied_and_nothing_else_moves() -> None:
             np.testing.assert_array_equal(variable.numpy(), initial.numpy(), variable.name)
 
 
+def test_the_moments_of_dice_are_copied_with_its_weights() -> None:
+    readers = {**OLD.config.model_dump()["features"], "seen": {"table": "film", "pooling": "none"}}
+    config = RankerConfig.model_validate({"kind": "ranker", "sequence": {"kind": "din", "hidden": [5]}})
+    world = World(OLD.values, OLD.config.model_dump()["tables"], readers, OLD.features)
+    earlier, model = world.model(1, config, trained=True), world.model(2, config)
+    result = warm_start(model, earlier)
+    moments = [path for path in result.whole if "moving" in path]
+    assert [path.split("/")[-1] for path in sorted(moments)] == ["moving_mean", "moving_variance"]
+    assert not result.fresh
+    for own, other in zip(model.model.layers, earlier.model.layers, strict=True):
+        for one, known in zip(own.weights, other.weights, strict=True):
+            if one is not model.model.global_step:
+                np.testing.assert_array_equal(one, known)
+    assert model.model.global_step == 0, "a new training"
+
+
 def test_of_a_kernel_that_grows_by_a_feature_the_known_parts_are_copied() -> None:
     new = grown({"genre": {"dim": 3}}, {"genre": {"table": "genre"}}, genre=["noir", "war"])
     earlier, model, fresh = OLD.model(1, trained=True), new.model(2), new.model(2)
