@@ -13,9 +13,9 @@ from recsys._compat import tf
 def entmax(scores: tf.Tensor, alpha: float) -> tf.Tensor:
     """Probabilities along the last axis, zero where a score is too far below the others: [..., F] -> [..., F].
 
-        p_i = max((alpha - 1) s_i - tau, 0)^(1 / (alpha - 1)),   tau such that Σ p = 1          (Peters et al., eq. 10)
+        p_i = max((alpha - 1) s_i - tau, 0)^(1 / (alpha - 1)),   tau such that Σ p = 1
 
-    alpha = 2 is sparsemax; alpha -> 1 tends to softmax. The gradient is the paper's (Proposition 2), made of p alone:
+    alpha = 2 is sparsemax; alpha -> 1 tends to softmax. The gradient is the paper's, made of p alone:
 
         ∂p/∂s = diag(g) - g gᵀ / Σ g,   g_i = p_i^(2 - alpha) where p_i > 0, else 0
 

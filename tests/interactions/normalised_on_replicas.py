@@ -1,4 +1,4 @@
-"""Normalises a batch on one device, and in unequal parts on two: python normalised_on_replicas.py FILE."""
+"""Normalises a batch on one device, and in unequal parts on two, and writes what comes out to the file named."""
 
 from __future__ import annotations
 

@@ -146,6 +146,19 @@ def test_the_variance_of_neurons_near_one_is_exact() -> None:
     np.testing.assert_allclose(found, (x - mean) / np.sqrt(variance + 1e-5), atol=1e-3)
 
 
+def test_gradients_flow_through_the_batchs_statistics() -> None:
+    """dx = (dy - mean of dy - x̂ · mean of dy x̂) / √(variance + ε), as in Ioffe and Szegedy 2015."""
+    x, dy = np.random.default_rng(0).normal(size=(2, 9, 2, 3, 4)).astype(np.float32)
+    deviation = np.sqrt(x.var((0, 3), keepdims=True) + 1e-5)
+    normal = (x - x.mean((0, 3), keepdims=True)) / deviation
+    expected = (dy - dy.mean((0, 3), keepdims=True) - normal * (dy * normal).mean((0, 3), keepdims=True)) / deviation
+    point = tf.constant(x)
+    with tf.GradientTape() as tape:
+        tape.watch(point)
+        found = NeuronNormalisation("normalisation")(point, training=True)
+    np.testing.assert_allclose(tape.gradient(found, point, dy), expected, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("training", [False, True])
 def test_every_weight_and_the_input_have_a_gradient(training: bool) -> None:
     layer, fields = arm_net(alpha=1.3), vectors(20)
@@ -224,8 +237,8 @@ def test_mixed_precision_computes_in_float32() -> None:
 
 
 def test_two_replicas_normalise_by_the_whole_batch(tmp_path: Path) -> None:
-    script = Path(__file__).with_name("normalised_on_replicas.py")
-    subprocess.run([sys.executable, str(script), str(tmp_path / "found.npz")], check=True, timeout=300)
+    command = [sys.executable, "-m", "tests.interactions.normalised_on_replicas", str(tmp_path / "found.npz")]
+    subprocess.run(command, check=True, timeout=300, cwd=Path(__file__).parents[2])
     found = np.load(tmp_path / "found.npz")
     assert set(found) == {"output", "moving_mean", "moving_variance", "gradient"}
     for name in found:
