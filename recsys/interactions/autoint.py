@@ -119,7 +119,7 @@ class InteractingLayer(keras.layers.Layer):
         pieces = [tf.matmul(rows, kernel) for kernel in tf.split(self._kernels[name], parts, 1)]
         if self._config.variant == "reference":
             biases = tf.split(self._biases[name], parts)
-            pieces = [tf.nn.relu(piece + bias) for piece, bias in zip(pieces, biases, strict=True)]
+            pieces = [tf.nn.relu(tf.nn.bias_add(piece, bias)) for piece, bias in zip(pieces, biases, strict=True)]
         return [tf.reshape(piece, [-1, fields.shape[1], piece.shape[1]]) for piece in pieces]
 
     def _attend(self, query: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
