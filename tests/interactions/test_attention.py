@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +28,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "not-target-aware": {"decoupled": True, "target_aware": False},
 }
 EVERY = pytest.mark.parametrize("variant", VARIANTS.values(), ids=list(VARIANTS))
-
-
-@pytest.fixture
-def double() -> Iterator[None]:
-    """Everything in float64."""
-    keras.mixed_precision.set_global_policy("float64")
-    yield
-    keras.mixed_precision.set_global_policy("float32")
 
 
 def layer(seed: int = 0, decoupled: bool = False, name: str = "attention", **config: Any) -> TargetAttention:
@@ -180,6 +171,18 @@ def test_an_empty_history_is_zeros_with_finite_gradients() -> None:
     assert all(np.isfinite(gradient).all() for gradient in tape.gradient(loss, [target, history]))
 
 
+@EVERY
+def test_the_search_is_as_wide_as_its_vectors_and_no_wider(variant: dict[str, Any]) -> None:
+    decoupled, time = variant.get("decoupled", False), variant.get("time_dim", 0)
+    made, values = layer(**variant), inputs(decoupled=decoupled, dtype="float32")
+    found = called(made, values)
+    events = made.events(*(tf.constant(v) for name, v in values.items() if "target" not in name))
+    assert events.keys.shape == (B, T, (D_A if decoupled else variant.get("projection", D)) + time)
+    assert events.values.shape == (B, T, D + time)
+    parts = 3 if variant.get("target_aware", True) else 2
+    assert found.main.shape == found.auxiliary.shape == (B, parts * (D + time))
+
+
 @pytest.mark.usefixtures("double")
 def test_the_order_of_events_counts_with_time_alone() -> None:
     values = inputs(decoupled=True)
@@ -206,122 +209,6 @@ def test_events_from_long_ago_share_a_place(monkeypatch: pytest.MonkeyPatch) -> 
     (places,) = made.get_weights()
     found = events(tf.zeros([T, D]), tf.range(T) < 5).values.numpy()[:, D:]
     np.testing.assert_array_equal(found, places[[3, 3, 3, 2, 1, 1, 1]])
-
-
-class Tables:
-    """Tables in float64 and a batch of ids; TWIN where there is one table."""
-
-    def __init__(self, twin: bool, top_k: int = 2, width: int = D) -> None:
-        rng = np.random.default_rng(1)
-        start = rng.normal(size=(30, D))
-        self.representation = tf.Variable(start)
-        self.search = None if twin else tf.Variable(start if width == D else rng.normal(size=(30, width)))
-        self.layer = layer(decoupled=not twin, top_k=top_k)
-        self.head, self.auxiliary_head = (tf.Variable(rng.normal(size=3 * D)) for _ in range(2))
-
-    def losses(self, step: int = 0, stop_representation: bool = False) -> tuple[Any, Any]:
-        target, history, mask = ids(step)
-        label = tf.constant(np.random.default_rng([2, step]).integers(0, 2, len(target)), tf.float64)
-        r = [tf.gather(self.representation, part) for part in (target, history)]
-        if stop_representation:
-            r = [tf.stop_gradient(part) for part in r]
-        a = [] if self.search is None else [tf.gather(self.search, part) for part in (target, history)]
-        main, auxiliary = self.layer(r[0], r[1], tf.constant(mask), *a)
-        assert auxiliary is not None
-        pairs = ((main, self.head), (auxiliary, self.auxiliary_head))
-        logits = [tf.linalg.matvec(found, head) for found, head in pairs]
-        losses = [tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(label, logit)) for logit in logits]
-        return losses[0], losses[1]
-
-
-def ids(step: int = 0) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Targets, histories of 0 to 6 events without repetition, and which are no padding: id 0."""
-    rng = np.random.default_rng([7, step])
-    mask = np.arange(6) < rng.integers(0, 7, (4, 1))
-    events = 1 + np.argsort(rng.uniform(size=(4, 29)))[:, :6]
-    return rng.integers(1, 30, 4), events * mask, mask
-
-
-def of_rows(gradient: Any) -> NDArray[Any]:
-    """[30, d]: None means zeros."""
-    return np.zeros((30, 1)) if gradient is None else tf.convert_to_tensor(gradient).numpy()
-
-
-def moved(gradient: Any) -> set[int]:
-    return set(np.flatnonzero(np.abs(of_rows(gradient)).sum(1)).tolist())
-
-
-@pytest.mark.usefixtures("double")
-@pytest.mark.parametrize("loss", [0, 1], ids=["main", "auxiliary"])
-def test_attention_learns_by_the_weights_alone_and_representation_by_the_vectors_alone(
-    loss: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tables = Tables(twin=False, width=D_A)
-
-    def gradients(**stops: bool) -> list[NDArray[Any]]:
-        with tf.GradientTape() as tape:
-            losses = tables.losses(**stops)
-        return [of_rows(g) for g in tape.gradient(losses[loss], [tables.search, tables.representation])]
-
-    assert all(np.abs(gradient).max() > 1e-3 for gradient in gradients())
-    searched, represented = gradients(stop_representation=True)
-    assert np.abs(searched).max() > 1e-3
-    assert not represented.any()
-    softmax = attention.masked_softmax
-    monkeypatch.setattr(attention, "masked_softmax", lambda *args: tf.stop_gradient(softmax(*args)))
-    searched, represented = gradients()
-    assert not searched.any()
-    assert np.abs(represented).max() > 1e-3
-
-
-@pytest.mark.usefixtures("double")
-def test_the_main_loss_moves_attention_where_the_search_has_looked() -> None:
-    """The selected events and the targets: the auxiliary loss is there to reach the others."""
-    tables = Tables(twin=False, width=D_A)
-    target, history, mask = ids()
-    assert tables.search is not None
-    weights = tables.search.numpy()
-    selected, others = set[int](), set[int]()
-    for one, events in zip(target, (h[m] for h, m in zip(history, mask, strict=True)), strict=True):
-        if len(events) > 1:  # one event alone weighs 1 whatever its score: nothing to learn
-            best = events[np.argsort(weights[events] @ weights[one])[-2:]]
-            selected |= {int(one), *best.tolist()}
-            others |= {int(one), *events.tolist()}
-    with tf.GradientTape(persistent=True) as tape:
-        main, auxiliary = tables.losses()
-    assert moved(tape.gradient(main, tables.search)) == selected
-    assert moved(tape.gradient(auxiliary, tables.search)) == others
-    assert selected < others
-    assert 0 not in moved(tape.gradient(main + auxiliary, tables.representation))
-
-
-@pytest.mark.usefixtures("double")
-@pytest.mark.parametrize("summed", [True, False], ids=["summed", "own"])
-def test_two_tables_fed_one_gradient_are_twin(summed: bool) -> None:
-    """The authors' device: two tables that start equal and both get the sum of their gradients stay TWIN's one table;
-    with their own gradients they part.
-    """
-    twin, dare = Tables(twin=True), Tables(twin=False)
-    optimizers = [keras.optimizers.Adam(0.01) for _ in range(2)]
-    apart = []
-    for step in range(100):
-        for model, optimizer in zip((twin, dare), optimizers, strict=True):
-            tables = [table for table in (model.representation, model.search) if table is not None]
-            heads = [model.head, model.auxiliary_head]
-            with tf.GradientTape() as tape:
-                loss = tf.add_n(model.losses(step))
-            gradients = [tf.convert_to_tensor(g) for g in tape.gradient(loss, tables + heads)]
-            if model is dare and summed:
-                gradients[:2] = [gradients[0] + gradients[1]] * 2
-            optimizer.apply_gradients(zip(gradients, tables + heads, strict=True))
-        apart.append(np.abs(dare.representation.numpy() - twin.representation.numpy()).max())
-    assert np.abs(twin.representation.numpy() - Tables(twin=True).representation.numpy()).max() > 0.1, "it has learned"
-    if summed:
-        assert max(apart) <= 1e-12
-        np.testing.assert_array_equal(dare.representation, dare.search)
-        np.testing.assert_allclose(dare.head, twin.head, rtol=0, atol=1e-12)
-    else:
-        assert apart[-1] > 1e-2
 
 
 @EVERY
