@@ -16,6 +16,9 @@ PLACES = 2000
 Older events than these share the last.
 """
 
+LONG = 100
+"""Histories with as many events for each that is kept are searched in two passes."""
+
 
 class Attended(NamedTuple):
     """What the layer gives to the dense layers that follow."""
@@ -214,8 +217,27 @@ def search(scores: tf.Tensor, mask: tf.Tensor, top_k: int) -> tuple[tf.Tensor, t
     """
     length = scores.shape[1]
     kept = tf.minimum(top_k, tf.shape(scores)[1]) if length is None else min(top_k, length)
-    best, found = tf.math.top_k(tf.where(mask, scores, scores.dtype.min), kept, sorted=False)
+    masked = tf.where(mask, scores, scores.dtype.min)
+    best, found = _largest(masked, kept) if length is not None and length >= LONG * top_k else _top_k(masked, kept)
     return masked_softmax(best, best > scores.dtype.min), found
+
+
+def _top_k(scores: tf.Tensor, k: int | tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    return tf.math.top_k(scores, k, sorted=False)
+
+
+def _largest(scores: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """The same for long rows of a known length, in less than half the time: top_k takes numbers one by one, maxima are
+    taken of many at once, and a row's k largest stand in the k columns of the largest maxima.
+    """
+    rows, columns = 16, -(-scores.shape[1] // 16)
+    padding = rows * columns - scores.shape[1]
+    padded = tf.pad(scores, [[0, 0], [0, padding]], constant_values=scores.dtype.min) if padding else scores
+    stacked = tf.reshape(padded, [tf.shape(scores)[0], rows, columns])
+    _, best_columns = _top_k(tf.reduce_max(stacked, 1), k)
+    left = tf.reshape(tf.gather(stacked, best_columns, axis=2, batch_dims=1), [-1, rows * k])
+    best, found = _top_k(left, k)
+    return best, found // k * columns + tf.gather(best_columns, found % k, batch_dims=1)
 
 
 def masked_softmax(scores: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:

@@ -241,6 +241,33 @@ def test_a_candidate_costs_no_more_than_its_products_with_the_keys() -> None:
     assert max(size for size in sizes if size is not None) == candidates * events
 
 
+@pytest.mark.parametrize("length", [300, 301, 320, 1000])
+@pytest.mark.parametrize("values", [10**6, 5], ids=["distinct", "ties"])
+def test_a_long_history_is_searched_as_a_short_one(length: int, values: int) -> None:
+    """Through maxima of columns, for lengths that fill them or do not; with the events at the end masked, or nearly
+    all.
+    """
+    rng = np.random.default_rng(length)
+    scores = rng.integers(0, values, (4, length)).astype(np.float32) / values
+    mask = np.arange(length) < np.array([length, length - 7, 2, 0])[:, np.newaxis]
+    with tf.GradientTape() as tape:
+        given = tf.constant(scores)
+        tape.watch(given)
+        weights, found = attention.search(given, tf.constant(mask), 3)
+        loss = tf.reduce_sum(weights**2)
+    gradient = tape.gradient(loss, given).numpy()
+    for row, events in enumerate(np.flatnonzero(each) for each in mask):
+        kept = found[row].numpy()[weights[row].numpy() > 0]
+        assert len(set(kept.tolist())) == len(kept) == min(3, len(events))
+        assert mask[row, kept].all()
+        best = np.sort(scores[row, events])[::-1][:3]
+        np.testing.assert_array_equal(np.sort(scores[row, kept])[::-1], best)
+        if len(best):
+            np.testing.assert_allclose(np.sort(weights[row])[::-1][: len(best)], softmax(best), rtol=1e-5)
+        assert set(np.flatnonzero(gradient[row])) <= set(kept.tolist())
+        assert gradient[row].any() or len(set(best.tolist())) < 2
+
+
 @EVERY
 def test_every_weight_has_a_gradient_and_depends_on_seed_and_name(variant: dict[str, Any]) -> None:
     made, values = layer(**variant), inputs(decoupled=variant.get("decoupled", False), dtype="float32")
