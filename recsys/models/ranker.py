@@ -12,13 +12,18 @@ from recsys.embeddings.embedded import Embedded
 from recsys.embeddings.seeds import seed_for
 from recsys.embeddings.served import ServedRows
 from recsys.embeddings.tables import Vocabularies
+from recsys.interactions.arm_net import ARMNet
+from recsys.interactions.autoint import AutoInt
 from recsys.interactions.build import make_cross, make_field_interaction
-from recsys.interactions.config import AttentionConfig, CrossConfig
+from recsys.interactions.config import AttentionConfig, AutoIntConfig, CrossConfig
 from recsys.models.base import Batch, EmbeddingModel, FeatureWeight
 from recsys.models.config import RankerConfig
 from recsys.models.layers import MLP
 from recsys.models.target_history import TargetHistory
 from recsys.schema.config import Role
+
+REST = "(rest)"
+"""What stands behind the features in a dense layer's input; no feature can be called so."""
 
 
 class Ranker(EmbeddingModel):
@@ -98,15 +103,26 @@ class Ranker(EmbeddingModel):
         return self._score(batch, served)
 
     def feature_weights(self) -> list[FeatureWeight]:
-        """The cross network's, whose output is as wide as its input, and the MLP's first kernel, where they read the
-        features' vectors and nothing else.
+        """The cross network's, whose output is as wide as its input, an interaction's that go by field, and the first
+        kernels of the dense layers: by the features, the history or the interaction's output that they read.
         """
-        if self._history is not None:
-            return []
-        crossed = self._cross.input_weights() if self._cross is not None else []
-        reads_features = self._fields is None or self._linear is not None
-        first = self._mlp.input_weights() if reads_features else []
-        return self._feature_weights(get_args(Role), [*crossed, *first])
+        features = tuple(self.embeddings.layout(*get_args(Role)))
+        crossed = features
+        found = list[FeatureWeight]()
+        if self._cross is not None:
+            found += [_reading(*pair, features) for pair in self._cross.input_weights()]
+        if isinstance(self._fields, AutoInt):
+            assert isinstance(self.config.interaction, AutoIntConfig)
+            crossed = tuple((name, self.config.interaction.field_width) for name, _ in features)
+        elif self._fields is not None:
+            crossed = ()  # its output does not go by field
+        if isinstance(self._fields, ARMNet):
+            fields = tuple((name, 1) for name, _ in features)
+            found += [FeatureWeight(weight, axes, fields) for weight, axes in self._fields.field_weights()]
+        if self._linear is not None:
+            found.append(_reading(self._linear.kernel, (0,), crossed))
+        read = crossed if self._linear is None else features
+        return found + [_reading(*pair, read) for pair in self._mlp.input_weights()]
 
     def example_losses(self, batch: Batch, training: bool) -> tf.Tensor:
         """[b] binary cross-entropy of each example, and that of the auxiliary head."""
@@ -125,6 +141,14 @@ def _repeats(embeddings: EmbeddingsConfig, features: Mapping[str, FeatureInfo]) 
         for name, info in features.items()
         if isinstance(info, SequenceInfo) and embeddings.features[name].pooling == "none"
     }
+
+
+def _reading(weight: tf.Variable, axes: tuple[int, ...], layout: tuple[tuple[str, int], ...]) -> FeatureWeight:
+    """A weight that reads these vectors, and behind them what is left of its width: a history, or an interaction's
+    output.
+    """
+    rest = int(weight.shape[axes[0]]) - sum(width for _, width in layout)
+    return FeatureWeight(weight, axes, (*layout, (REST, rest)) if rest else layout)
 
 
 def _logit(x: tf.Tensor) -> tf.Tensor:

@@ -189,3 +189,26 @@ def test_parts_that_do_not_fit(changes: dict[str, Any], message: str) -> None:
         return
     with pytest.raises(ValidationError, match=f"(?s){message}"):
         ExperimentConfig.model_validate(whole(**changes))
+
+
+@pytest.mark.parametrize("structure", ["stacked", "parallel"])
+@pytest.mark.parametrize("interaction", ["none", "cross", "autoint", "fm", "arm_net"])
+def test_weights_that_go_by_feature_say_so(world: Prepared, interaction: str, structure: str) -> None:
+    """Each layout fills its axes, and every first kernel is told: a warm start would copy an untold one as a whole."""
+    if (interaction, structure) == ("none", "parallel"):
+        return
+    model = ranker(world, "din", interaction, structure)
+    told = model.feature_weights()
+    for each in told:
+        for axis in each.axes:
+            assert sum(width for _, width in each.layout) == each.weight.shape[axis]
+    known = {id(each.weight) for each in told}
+    assert id(model._mlp.input_weights()[0][0]) in known
+    if structure == "parallel":
+        assert id(model._linear.kernel) in known
+    (first,) = [each for each in told if each.weight is model._mlp.input_weights()[0][0]]
+    by_field = interaction == "autoint" and structure == "stacked"
+    if by_field or interaction in ("none", "cross") or structure == "parallel":
+        assert [name for name, _ in first.layout] == [
+            name for name, _ in model.embeddings.layout("user", "item", "context")
+        ] + ["(rest)"]
