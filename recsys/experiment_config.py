@@ -13,8 +13,9 @@ from recsys.data.config import DataConfig, DuckDBEngine, LeaveLastOut, TemporalS
 from recsys.embeddings.config import EmbeddingsConfig, StoredRows
 from recsys.evaluation.config import EvaluationConfig
 from recsys.export.config import RetrievalConfig
+from recsys.interactions.config import AttentionConfig, CrossConfig
 from recsys.models.config import ModelConfig, RankerConfig
-from recsys.schema.config import SchemaConfig
+from recsys.schema.config import SchemaConfig, Sequence
 from recsys.training.config import TrainingConfig
 
 _FOLDER_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
@@ -80,9 +81,11 @@ class ExperimentConfig(Config):
     def _table_problems(self) -> list[Misfit]:
         """What a table asks of the model and of the devices."""
         found = list[Misfit]()
-        for name, entry in self.embeddings.features.items():
-            if entry.pooling == "none":
-                text = f"{self.model.kind} has no layer that reads a sequence; choose mean, sum or sqrtn"
+        if not isinstance(self.model, RankerConfig) or self.model.sequence is None:
+            for name in self._kept_sequences():
+                text = f"the {self.model.kind} has no layer that reads a sequence; choose mean, sum or sqrtn"
+                if isinstance(self.model, RankerConfig):
+                    text += ", or give it one: model.sequence"
                 found.append((("embeddings", "features", name, "pooling"), text))
         if self.training.strategy == "parameter_server":
             for name, table in self.embeddings.tables.items():
@@ -119,7 +122,53 @@ class ExperimentConfig(Config):
             found.append((("data", "negatives"), "a ranker learns from negatives too; say which events are"))
         if not features:
             found.append((("schema", "features"), "there is no feature to rank by; add one"))
-        elif model.interaction is not None and not self.embeddings.problems(self.table_schema):
-            width = sum(self.embeddings.width(name, feature) for name, feature in features.items())
-            found += [(("model", "interaction", key), text) for key, text in model.interaction.problems(width)]
+        elif not self.embeddings.problems(self.table_schema):
+            found += self._interaction_problems(model) + self._sequence_problems(model)
         return found
+
+    def _interaction_problems(self, model: RankerConfig) -> list[Misfit]:
+        features = self.table_schema.inputs("user", "context", "item")
+        widths = {name: self.embeddings.width(name, feature) for name, feature in features.items()}
+        place = ("model", "interaction")
+        if isinstance(model.interaction, CrossConfig):
+            width = sum(widths.values())
+            if model.sequence is not None:
+                return []  # the history's part is known to the layer alone, which says so itself
+            return [((*place, key), text) for key, text in model.interaction.problems(width)]
+        fields = {name: width for name, width in widths.items() if width}
+        if model.interaction is None or len(set(fields.values())) == 1:
+            return []
+        text = ", ".join(f"{name} {width}" for name, width in fields.items())
+        cure = "choose one width; for numbers and vectors by embeddings.features.NAME.projection"
+        return [(place, f"{model.interaction.kind} needs fields of one width, and they are {text}; {cure}")]
+
+    def _sequence_problems(self, model: RankerConfig) -> list[Misfit]:
+        kept, place = self._kept_sequences(), ("model", "sequence")
+        if model.sequence is None:
+            return []
+        if not kept:
+            text = "no history stays a sequence; set embeddings.features.NAME.pooling: none for one"
+            return [(place, text)]
+        found = list[Misfit]()
+        lengths = {name: self.embeddings.features[name].max_length or each.max_length for name, each in kept.items()}
+        if len(set(lengths.values())) > 1:
+            text = ", ".join(f"{name} {length}" for name, length in lengths.items())
+            found.append((place, f"histories are read side by side, but their lengths differ: {text}; choose one"))
+        for name, each in kept.items():
+            own, target = (self.embeddings.row_width_of(reader) for reader in (name, each.of))
+            if own != target:
+                text = f"{own} numbers an event, but its target {each.of!r} has {target}; let both read one table"
+                found.append((("embeddings", "features", name, "table"), text))
+        if isinstance(model.sequence, AttentionConfig):
+            decoupled = any(self.embeddings.features[name].attention_table for name in kept)
+            found += [((*place, key), text) for key, text in model.sequence.problems(bool(decoupled))]
+        return found
+
+    def _kept_sequences(self) -> dict[str, Sequence]:
+        """Histories with `pooling: none`."""
+        entries = self.embeddings.features
+        return {
+            name: feature
+            for name, feature in self.table_schema.features.items()
+            if isinstance(feature, Sequence) and name in entries and entries[name].pooling == "none"
+        }

@@ -153,6 +153,10 @@ class Examples:
         groups = RowGroups(self._prepared.path / self._part)
         return self._dataset(lambda: self._pieces(groups.tables())).rebatch(rows).prefetch(2)
 
+    def once(self) -> Iterator[dict[str, Any]]:
+        """Every row that an epoch may hold once, in file order, in batches of at most `CHUNK` rows: for counting."""
+        return self._pieces(self._groups.tables())
+
     def store(self) -> Path:
         """Writes all batches of epoch 0 beside the prepared shards, once, for `tf.data.Dataset.load`; returns the path.
 

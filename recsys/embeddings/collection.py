@@ -9,7 +9,7 @@ from recsys.data.dataset import MISSING, FeatureInfo, NumericInfo, SequenceInfo,
 from recsys.embeddings.addressing import vocabulary_of
 from recsys.embeddings.config import EmbeddingsConfig
 from recsys.embeddings.embedded import Embedded, Group, Padded
-from recsys.embeddings.numeric import bucketize, standardize
+from recsys.embeddings.numeric import NumberVectors, bucketize, standardize
 from recsys.embeddings.pooling import AgeDecay, newest, pool
 from recsys.embeddings.rows import Trained
 from recsys.embeddings.seeds import seed_for
@@ -50,16 +50,22 @@ class EmbeddingCollection(keras.layers.Layer):
             for name, info in features.items()
             if isinstance(info, SequenceInfo) and info.age and self._entries[name].pooling != "none"
         }
+        widths = {name: entry.projection for name, entry in config.features.items() if entry.projection is not None}
         self._projections = {
             name: keras.layers.Dense(
-                entry.projection,
+                width,
                 use_bias=False,
                 kernel_initializer=keras.initializers.GlorotUniform(seed=seed_for(seed, "projection", name)),
                 name=f"projection_{name}",
             )
-            for name, entry in config.features.items()
-            if entry.projection is not None
+            for name, width in widths.items()
+            if isinstance(features[name], VectorInfo)
         }
+        numbers = [name for name, info in features.items() if name in widths and isinstance(info, NumericInfo)]
+        self._numbers = [
+            NumberVectors([name for name in numbers if widths[name] == width], width, seed)
+            for width in dict.fromkeys(widths[name] for name in numbers)
+        ]
 
     def trained(self) -> list[Trained]:
         """What the sparse optimizers train, table by table."""
@@ -73,27 +79,40 @@ class EmbeddingCollection(keras.layers.Layer):
             served: by table, rows to read in place of the trained ones.
         """
         names = [name for name in self.features if name in batch]
-        ids, ages = self._ids(names, batch)
-        groups, sequences = self._given(names, ids, batch), {}
+        ids, ages = self.ids_and_ages(names, batch)
+        groups, sequences = self._given(names, ids, batch), dict[str, Padded]()
+        searched, search = list[Group](), dict[str, Padded]()
         for name, table in self.tables.items():
-            read = {reader: ids[reader] for reader in ids if self._entries[reader].table == name}
+            read = {reader: ids[reader] for reader in ids if self._entries[reader].reads(name)}
             if not read:
                 continue
             side_by_side, many = table(read, served=served[name] if served is not None else None)
-            groups += [Group(group.names, tf.cast(group.values, self.compute_dtype)) for group in side_by_side]
+            own = {reader for reader in read if self._entries[reader].table == name}
+            for group in side_by_side:
+                cast = Group(group.names, tf.cast(group.values, self.compute_dtype))
+                groups += cast.only(own)
+                searched += cast.only(read.keys() - own)
             for reader, values in many.items():
                 mask = tf.not_equal(ids[reader], MISSING)
                 if self._entries[reader].pooling == "none":
-                    sequences[reader] = Padded(tf.cast(values, self.compute_dtype), mask)
+                    kept = sequences if reader in own else search
+                    kept[reader] = Padded(tf.cast(values, self.compute_dtype), mask)
                 else:
                     pooled = self._pooled(reader, values, mask, ages)
                     groups.append(Group((reader,), tf.cast(pooled, self.compute_dtype)[:, tf.newaxis]))
-        return Embedded([name for name in names if name not in sequences], groups, sequences)
+        targets = {name for group in searched for name in group.names}
+        attention = Embedded([name for name in names if name in targets], searched, search)
+        single = [name for name in names if name not in sequences]
+        return Embedded(single, groups, sequences, attention if targets or search else None)
 
     def owners(self, table: str) -> dict[str, str]:
         """Of each vocabulary that a table holds, a feature that reads it: the one with the most chunks."""
         readers = sorted(self.config.readers(table), key=lambda reader: self._entries[reader].chunks)
         return {vocabulary_of(reader, self.features): reader for reader in readers}
+
+    def number_weights(self) -> list[tuple[tf.Variable, tuple[str, ...]]]:
+        """The weights that turn numbers into vectors, and the features that their rows belong to."""
+        return [(layer.vectors, layer.names) for layer in self._numbers]
 
     def layout(self, *roles: Role) -> list[tuple[str, int]]:
         """(name, width) of each vector that the features of these roles become, as `Embedded.layout` has it."""
@@ -123,17 +142,16 @@ class EmbeddingCollection(keras.layers.Layer):
                 raise ExportError(place, str(error), cure=cure) from error
         return served
 
-    def _ids(self, names: list[str], batch: Batch) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+    def ids_and_ages(self, names: list[str], batch: Batch) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
         """Ids of the features that read tables, in the schema's order, cut to their greatest lengths; and ages."""
         ids, ages = {}, {}
-        buckets = [name for name in names if name in self._entries and isinstance(self.features[name], NumericInfo)]
+        read = [name for name in names if name in self._entries and self._entries[name].table is not None]
+        buckets = [name for name in read if isinstance(self.features[name], NumericInfo)]
         if buckets:
             infos = [info for info in map(self.features.get, buckets) if isinstance(info, NumericInfo)]
             found = tf.unstack(bucketize(tf.stack([batch[name] for name in buckets], 1), infos), axis=1)
             bucketized = dict(zip(buckets, found, strict=True))
-        for name in names:
-            if name not in self._entries or self._entries[name].table is None:
-                continue
+        for name in read:
             ids[name] = bucketized[name] if name in buckets else batch[name]
             if name in self._decays:
                 ages[name] = batch[f"{name}.age"]
@@ -152,17 +170,24 @@ class EmbeddingCollection(keras.layers.Layer):
     def _given(self, names: list[str], ids: Mapping[str, tf.Tensor], batch: Batch) -> list[Group]:
         """Numbers and given vectors: the features that read no table."""
         numbers = [name for name in names if name not in ids and isinstance(self.features[name], NumericInfo)]
-        groups = []
-        if numbers:
-            infos = [info for info in map(self.features.get, numbers) if isinstance(info, NumericInfo)]
-            scaled = standardize(tf.stack([batch[name] for name in numbers], 1), infos)
-            groups.append(Group(tuple(numbers), tf.cast(scaled, self.compute_dtype)[..., tf.newaxis]))
+        groups = self._number_groups(numbers, batch) if numbers else []
         for name in names:
             if name not in ids and name not in numbers:
                 vector = tf.cast(batch[name], self.compute_dtype)
                 if name in self._projections:
                     vector = self._projections[name](vector)
                 groups.append(Group((name,), vector[:, tf.newaxis]))
+        return groups
+
+    def _number_groups(self, numbers: list[str], batch: Batch) -> list[Group]:
+        """Numbers as they are in a group of width 1; those that are projected in one for each other width."""
+        infos = [info for info in map(self.features.get, numbers) if isinstance(info, NumericInfo)]
+        scaled = tf.cast(standardize(tf.stack([batch[name] for name in numbers], 1), infos), self.compute_dtype)
+        plain = Group(tuple(numbers), scaled[..., tf.newaxis])
+        groups = plain.only(set(numbers).difference(*(layer.names for layer in self._numbers)))
+        for layer in self._numbers:
+            for group in plain.only(layer.names):
+                groups.append(Group(group.names, layer(group.values[..., 0], group.names)))
         return groups
 
     def _pooled(self, name: str, values: tf.Tensor, mask: tf.Tensor, ages: Mapping[str, tf.Tensor]) -> tf.Tensor:

@@ -14,7 +14,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from recsys.config.base import Config, default_tag
-from recsys.embeddings.optimizers.config import LazyAdamConfig, TableOptimizerConfig
+from recsys.embeddings.optimizers.config import LazyAdamConfig, MiniBatchAwareDecay, TableOptimizerConfig
 from recsys.schema.config import (
     Categorical,
     Feature,
@@ -153,12 +153,19 @@ TableConfig = Annotated[
 class FeatureConfig(Config):
     """Which table a feature reads, and what its values become.
 
-    A `vector` feature of the schema needs no entry; one with `projection` alone projects it.
+    A `vector` feature of the schema and a `numeric` one that is not bucketized need no entry; one with `projection`
+    alone projects them.
     """
 
     table: str | None = None
+    attention_table: str | None = None
+    """A second table, of any width, for the search of target attention alone (DARE, Feng et al., ICLR 2025). Given for
+    a sequence with `pooling: none` and for the item feature that it repeats; left out, `table` is searched too.
+    """
     chunks: PositiveInt = 1
-    """Rows that one id reads, through as many hashes; the vector is `chunks` times as wide as the table."""
+    """Rows of a hashed or multiplexed table that one id reads, through as many hashes; the vector is `chunks` times as
+    wide as that table.
+    """
     pooling: Literal["none", "mean", "sum", "sqrtn"] = "mean"
     """How the values of a multi-valued feature or sequence become one vector (of one value, all are that value's row);
     with a sequence's `age`, they are weighted by (1 + hours)^-decay, decay learned. `none` keeps them, with a mask, for
@@ -169,7 +176,13 @@ class FeatureConfig(Config):
     out.
     """
     projection: PositiveInt | None = None
-    """Width of a learned linear projection of a vector feature."""
+    """Width of a learned linear projection of a vector feature; of a number, the width of a learned vector that it
+    multiplies, which puts it in one space with the rows of tables (AutoInt, Song et al. 2019, eq. 4).
+    """
+
+    def reads(self, table: str) -> bool:
+        """Whether this feature reads a table, be it for the search alone."""
+        return table in (self.table, self.attention_table)
 
 
 class EmbeddingsConfig(Config):
@@ -194,15 +207,13 @@ class EmbeddingsConfig(Config):
         tables = {name: table.model_copy(update={"served_precision": None}) for name, table in self.tables.items()}
         return self.model_copy(update={"tables": tables})
 
-    def table_of(self, name: str) -> TableConfig:
-        """The table that feature `name` reads."""
-        table = self.features[name].table
-        assert table is not None  # `problems` says so first
-        return self.tables[table]
-
     def readers(self, table: str) -> list[str]:
         """The features that read a table."""
-        return [name for name, entry in self.features.items() if entry.table == table]
+        return [name for name, entry in self.features.items() if entry.reads(table)]
+
+    def chunks(self, name: str, table: str) -> int:
+        """Rows of a table that one id of feature `name` reads: more than one only where ids are hashed."""
+        return self.features[name].chunks if hashes(self.tables[table]) else 1
 
     def optimizer_of(self, table: str) -> TableOptimizerConfig:
         """The optimizer of a table: its own, or that of all."""
@@ -217,7 +228,15 @@ class EmbeddingsConfig(Config):
             return (entry.projection if entry else None) or (feature.dim if isinstance(feature, Vector) else 1)
         if self.features[name].pooling == "none":
             return 0
-        return self.features[name].chunks * row_width(self.table_of(name))
+        return self._width(name, self.features[name].table)
+
+    def row_width_of(self, name: str) -> int:
+        """Width of what one id of feature `name` reads from its table, whether it is pooled or not."""
+        return self._width(name, self.features[name].table)
+
+    def _width(self, name: str, table: str | None) -> int:
+        assert table is not None  # `problems` says so first
+        return self.chunks(name, table) * row_width(self.tables[table])
 
     def problems(self, schema: SchemaConfig) -> list[tuple[str, str]]:
         """(dotted key, message) for everything that does not fit the schema."""
@@ -227,9 +246,9 @@ class EmbeddingsConfig(Config):
                 found.append(("features", f"feature {name!r} ({feature.kind}) has no entry; name the table it reads"))
         for name, entry in self.features.items():
             found += [(f"features.{name}{key}", text) for key, text in self._feature_problems(name, entry, schema)]
-        read = {entry.table for entry in self.features.values()}
+        found += self._attention_problems(schema)
         for name, table in self.tables.items():
-            if name not in read:
+            if not self.readers(name):
                 found.append((f"tables.{name}", "no feature reads this table; remove it"))
             found += [(f"tables.{name}{key}", text) for key, text in self._table_problems(name, table, schema)]
         return found
@@ -242,30 +261,62 @@ class EmbeddingsConfig(Config):
             yield "", "the model does not read this feature (input: false); remove the entry, or make it an input"
             return
         elif not reads_table(feature):
-            if not isinstance(feature, Vector):
-                yield "", f"a {feature.kind} feature reads no table; remove the entry"
-            elif entry != FeatureConfig(projection=entry.projection):
-                yield "", "a vector feature reads no table; `projection` is all it may say"
+            if entry != FeatureConfig(projection=entry.projection):
+                yield "", f"a {feature.kind} feature reads no table; `projection` is all it may say"
             return
         elif entry.projection is not None:
-            yield ".projection", f"only vector features are projected, and {name!r} is {feature.kind}; remove it"
+            kind = "bucketized" if isinstance(feature, Numeric) else feature.kind
+            yield ".projection", f"only vectors and numbers are projected, and {name!r} is {kind}; remove it"
         if entry.table is None:
             yield ".table", f"names no table; the tables are {', '.join(self.tables)}"
             return
         if entry.table not in self.tables:
             yield ".table", f"no table {entry.table!r}; the tables are {', '.join(self.tables)}"
             return
-        table = self.tables[entry.table]
-        if entry.chunks > 1 and not isinstance(table, HashedTable | MultiplexedTable):
-            yield ".chunks", f"table {entry.table!r} is {table.method}, which has one row for an id; set it to 1"
+        if entry.attention_table is not None and entry.attention_table not in self.tables:
+            yield ".attention_table", f"no table {entry.attention_table!r}; the tables are {', '.join(self.tables)}"
+            return
+        tables = {"table": self.tables[entry.table]}
+        if entry.attention_table is not None:
+            tables["attention_table"] = self.tables[entry.attention_table]
+        if entry.chunks > 1 and not any(hashes(table) for table in tables.values()):
+            method = tables["table"].method
+            yield ".chunks", f"table {entry.table!r} is {method}, which has one row for an id; set it to 1"
         if feature is None:
             return
-        if is_hashed(name, schema.features) and not isinstance(table, HashedTable | MultiplexedTable):
-            yield (
-                ".table",
-                f"{name!r} has no vocabulary (encoding: hash); its table needs `method: multiplexed` or hashed",
-            )
+        for key, table in tables.items():
+            if is_hashed(name, schema.features) and not hashes(table):
+                text = f"{name!r} has no vocabulary (encoding: hash); its table needs `method: multiplexed` or hashed"
+                yield f".{key}", text
         yield from _length_problems(entry, feature)
+
+    def _attention_problems(self, schema: SchemaConfig) -> Iterator[tuple[str, str]]:
+        """A search compares the history with its target: both must have vectors for it, of one width."""
+        repeats = {
+            name: feature.of
+            for name, feature in schema.features.items()
+            if isinstance(feature, Sequence) and name in self.features and self.features[name].pooling == "none"
+        }
+        searched = {name: entry.attention_table for name, entry in self.features.items() if entry.attention_table}
+        for name, table in searched.items():
+            key = f"features.{name}.attention_table"
+            if table == self.features[name].table:
+                yield key, f"{table!r} is the feature's own table; leave this out to search it, or name a second one"
+            if name not in repeats and name not in repeats.values():
+                yield (
+                    key,
+                    "only a sequence with `pooling: none` and the item feature it repeats are searched; remove it",
+                )
+        for name, of in repeats.items():
+            lacking = [reader for reader in (name, of) if reader not in searched]
+            if searched.keys() & {*repeats, *repeats.values()}:
+                text = "none is given, but other histories or targets have one; give it here too, or nowhere"
+                yield from ((f"features.{reader}.attention_table", text) for reader in lacking)
+            if not lacking and {searched[name], searched[of]} <= self.tables.keys():
+                own, target = (self._width(reader, searched[reader]) for reader in (name, of))
+                if own != target:
+                    text = f"{name!r} has {own} numbers there and its target {of!r} has {target}; choose one width"
+                    yield f"features.{name}.attention_table", text
 
     def _table_problems(self, name: str, table: TableConfig, schema: SchemaConfig) -> Iterator[tuple[str, str]]:
         owners = {vocabulary_owner(reader, schema.features) for reader in self.readers(name)}
@@ -290,8 +341,16 @@ class EmbeddingsConfig(Config):
                 yield "", f"given vectors go by values, and {owner!r} is a number in buckets; choose another method"
             if table.train == "frozen" and table.optimizer is not None:
                 yield ".optimizer", "frozen vectors need none; remove it, or set train to fine_tuned"
+        if isinstance(table, MixedDimTable) and isinstance(self.optimizer_of(name).decay, MiniBatchAwareDecay):
+            text = "mini-batch aware decay is not made for rows of several widths"
+            yield ".optimizer", f"{text}; give this table an optimizer with another decay, or without"
         if isinstance(table, MixedDimTable | MGQETable) and table.served_precision not in (None, "float32"):
             yield ".served_precision", f"{table.method} decides by itself how rows are stored; remove it"
+
+
+def hashes(table: TableConfig) -> bool:
+    """Whether rows go by a hash of the id, which needs no vocabulary and may read several for one id."""
+    return isinstance(table, HashedTable | MultiplexedTable)
 
 
 def row_width(table: TableConfig) -> int:

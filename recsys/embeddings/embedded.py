@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 
 from recsys._compat import tf
@@ -26,6 +26,13 @@ class Group:
     values: tf.Tensor
     """[B, F, D], one of `names` at each F."""
 
+    def only(self, names: Container[str]) -> list[Group]:
+        """The group without features of other names: itself if there are none, nothing if there are only those."""
+        kept = [place for place, name in enumerate(self.names) if name in names]
+        if len(kept) == len(self.names):
+            return [self]
+        return [Group(tuple(self.names[place] for place in kept), tf.gather(self.values, kept, axis=1))] if kept else []
+
 
 @dataclass(frozen=True)
 class Embedded:
@@ -39,6 +46,10 @@ class Embedded:
     groups: Sequence[Group]
     sequences: dict[str, Padded] = field(default_factory=dict)
     """The features with `pooling: none`."""
+    attention: Embedded | None = None
+    """What the features with an `attention_table` read there: vectors of the targets, sequences of the histories. None
+    where no feature in the batch has one.
+    """
 
     def concat(self) -> tf.Tensor:
         """[B, ΣD] all vectors side by side, in the schema's order."""

@@ -6,11 +6,15 @@ All numeric features of a batch are transformed at once, a column each.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from recsys._compat import tf
+from recsys._compat import keras, tf
 from recsys.data.dataset import MISSING, NumericInfo
+from recsys.embeddings.config import UniformConfig
+from recsys.embeddings.rows import make_initializer
+from recsys.embeddings.seeds import seed_for
 
 
 def standardize(x: tf.Tensor, infos: Sequence[NumericInfo]) -> tf.Tensor:
@@ -35,3 +39,36 @@ def bucketize(x: tf.Tensor, infos: Sequence[NumericInfo]) -> tf.Tensor:
     # The padding is at or below infinity, too.
     bucket = tf.transpose(tf.minimum(below, tf.constant(counts, tf.int32)[:, tf.newaxis]))
     return tf.where(tf.math.is_nan(x), MISSING, 1 + bucket)
+
+
+class NumberVectors(keras.layers.Layer):
+    """Numbers in one space with the rows of tables: e_m = x_m v_m, v_m learned, no bias (Song et al., AutoInt, CIKM
+    2019, eq. 4).
+
+    Args:
+        names: all features that become vectors of this width.
+        width: D.
+        seed: the experiment's seed; each v_m starts where a table's row does, as seed and name say.
+    """
+
+    def __init__(self, names: Sequence[str], width: int, seed: int) -> None:
+        super().__init__(name=f"numbers_{width}")
+        self.names, self._width, self._seed = tuple(names), width, seed
+
+    def build(self, input_shape: Any) -> None:
+        """Makes the v_m, a row each."""
+        rows = [make_initializer(UniformConfig(), seed_for(self._seed, "number", name)) for name in self.names]
+        self.vectors = self.add_weight(
+            name="vectors",
+            shape=(len(self.names), self._width),
+            initializer=lambda shape, dtype: tf.concat([row((1, shape[1]), dtype) for row in rows], 0),
+        )
+        super().build(input_shape)
+
+    def call(self, x: tf.Tensor, names: Sequence[str]) -> tf.Tensor:
+        """[B, F] numbers of the features `names` -> [B, F, D]."""
+        vectors = tf.convert_to_tensor(self.vectors)
+        if tuple(names) != self.names:
+            each = tf.unstack(vectors)
+            vectors = tf.stack([each[self.names.index(name)] for name in names])
+        return x[..., tf.newaxis] * vectors

@@ -60,7 +60,7 @@ class Table(keras.layers.Layer):
         seed: int,
     ) -> None:
         super().__init__(name=f"table_{name}", dtype="float32")
-        readers = {reader: config.features[reader].chunks for reader in config.readers(name)}
+        readers = {reader: config.chunks(reader, name) for reader in config.readers(name)}
         self.addressing = make_addressing(config.tables[name], readers, features)
         self.store = make_store(name, config, self.addressing, features, vocabularies, seed_for(seed, "table", name))
         self._limits = {reader: id_limit(features[vocabulary_of(reader, features)]) for reader in readers}

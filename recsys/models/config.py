@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 
-from recsys.config.base import Config, Many
-from recsys.interactions.config import InteractionConfig
+from recsys.config.base import Config, Many, misfits
+from recsys.interactions.config import InteractionConfig, SequenceConfig
 from recsys.objectives.config import InBatchSoftmaxConfig
 
 Rate = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -47,13 +47,26 @@ class TwoTowerConfig(Config):
 class RankerConfig(Config):
     """All features through an interaction (if there is one) and an MLP to one logit, trained by binary cross-entropy.
 
-    With `interaction: {kind: cross}` that is the stacked DCN-V2.
+    `cross`, stacked, is DCN-V2; `autoint`, stacked on an MLP without hidden layers, is AutoInt, and in parallel with
+    one that has them AutoInt+; `fm` in parallel is DeepFM without its linear part.
     """
 
     kind: Literal["ranker"]
+    sequence: SequenceConfig | None = None
+    """How histories with `pooling: none` are read in the light of the candidate."""
     interaction: InteractionConfig | None = None
-    """How features meet before the MLP; left out, they are only concatenated."""
+    """How features meet; left out, they are only concatenated."""
+    structure: Literal["stacked", "parallel"] = "stacked"
+    """`stacked`: the MLP reads what the interaction makes of the features; `parallel`: the features themselves, and its
+    logit and a linear one of the interaction are added.
+    """
     mlp: MLPConfig = MLPConfig(hidden=(256, 128))
+
+    @model_validator(mode="after")
+    def _runs_parallel_to_something(self) -> Self:
+        if self.structure == "parallel" and self.interaction is None:
+            raise misfits([(("structure",), "there is no interaction to be parallel to; name one, or leave this out")])
+        return self
 
 
 ModelConfig = Annotated[TwoTowerConfig | RankerConfig, Field(discriminator="kind")]

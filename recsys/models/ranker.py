@@ -5,23 +5,33 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import get_args
 
-from recsys._compat import tf
-from recsys.data.dataset import FeatureInfo
+from recsys._compat import keras, tf
+from recsys.data.dataset import FeatureInfo, SequenceInfo
 from recsys.embeddings.config import EmbeddingsConfig
+from recsys.embeddings.embedded import Embedded
+from recsys.embeddings.seeds import seed_for
 from recsys.embeddings.served import ServedRows
 from recsys.embeddings.tables import Vocabularies
-from recsys.interactions.cross import CrossNetwork
+from recsys.interactions.arm_net import ARMNet
+from recsys.interactions.autoint import AutoInt
+from recsys.interactions.build import make_cross, make_field_interaction
+from recsys.interactions.config import AttentionConfig, AutoIntConfig, CrossConfig
 from recsys.models.base import Batch, EmbeddingModel, FeatureWeight
 from recsys.models.config import RankerConfig
 from recsys.models.layers import MLP
+from recsys.models.target_history import TargetHistory
 from recsys.schema.config import Role
+
+REST = "(rest)"
+"""What stands behind the features in a dense layer's input; no feature can be called so."""
 
 
 class Ranker(EmbeddingModel):
-    """Embeddings -> interaction -> MLP -> one logit, trained by binary cross-entropy on `label`.
+    """Embeddings -> what the history says of the candidate -> interaction -> MLP -> one logit, trained by binary
+    cross-entropy on `label`.
 
     Args:
-        config: the interaction, if any, and the MLP.
+        config: the sequence layer and the interaction, if any, and the MLP.
         embeddings: tables, and which feature reads which.
         features: what `prepare` knows of every feature.
         seed: of initial weights and dropout.
@@ -38,26 +48,113 @@ class Ranker(EmbeddingModel):
     ) -> None:
         super().__init__(embeddings, features, seed, vocabularies)
         self.config = config
-        self._cross = CrossNetwork(config.interaction, seed, "ranker_cross") if config.interaction else None
+        self._history = None
+        if config.sequence is not None:
+            repeats = _repeats(embeddings, features)
+            decoupled = any(embeddings.features[name].attention_table is not None for name in repeats)
+            self._history = TargetHistory(config.sequence, repeats, decoupled, seed, "ranker_history")
+        self._cross, self._fields = None, None
+        match config.interaction:
+            case None:
+                pass
+            case CrossConfig():
+                self._cross = make_cross(config.interaction, seed, "ranker_cross")
+            case interaction:
+                self._fields = make_field_interaction(interaction, seed, self.global_step, f"ranker_{interaction.kind}")
         self._mlp = MLP(config.mlp, 1, seed, self.global_step, "ranker_mlp")
+        self._linear = _linear(seed, "ranker_linear") if config.structure == "parallel" else None
+        self._auxiliary_weight = config.sequence.auxiliary if isinstance(config.sequence, AttentionConfig) else 0.0
+        self._auxiliary = (
+            MLP(config.mlp, 1, seed, self.global_step, "ranker_auxiliary") if self._auxiliary_weight else None
+        )
         self._score = tf.function(lambda batch, served: self.logits(batch, served=served), reduce_retracing=True)
 
     def logits(self, batch: Batch, training: bool = False, served: Mapping[str, ServedRows] | None = None) -> tf.Tensor:
         """[B] log-odds of a positive label (from `served` rows, by table, if there are any)."""
-        x = self.embeddings({**batch["query"], **batch["item"]}, served=served).concat()
+        return self._both_logits(batch, training, served)[0]
+
+    def _both_logits(
+        self, batch: Batch, training: bool, served: Mapping[str, ServedRows] | None = None
+    ) -> tuple[tf.Tensor, tf.Tensor | None]:
+        """[B] log-odds, and those of the auxiliary head over the whole history, if there is one."""
+        embedded = self.embeddings({**batch["query"], **batch["item"]}, served=served)
+        vectors, auxiliary = [embedded.concat()], None
+        if self._history is not None:
+            history, whole = self._history(embedded, training=training)
+            vectors.append(tf.cast(history, vectors[0].dtype))
+            if self._auxiliary is not None:
+                auxiliary = _logit(self._auxiliary(whole, training=training))
+        crossed = self._interact(embedded, vectors, training)
+        if self._linear is not None:
+            direct = _logit(self._mlp(tf.concat(vectors, -1), training=training))
+            return direct + _logit(self._linear(tf.concat(crossed, -1))), auxiliary
+        return _logit(self._mlp(tf.concat(crossed, -1), training=training)), auxiliary
+
+    def _interact(self, embedded: Embedded, vectors: list[tf.Tensor], training: bool) -> list[tf.Tensor]:
+        """What the interaction makes of the features and the history; without one, these themselves."""
         if self._cross is not None:
-            x = self._cross(x)
-        return tf.cast(tf.squeeze(self._mlp(x, training=training), -1), tf.float32)
+            return [self._cross(tf.concat(vectors, -1))]
+        if self._fields is not None:
+            return [self._fields(embedded.fields(), training=training), *vectors[1:]]
+        return vectors
 
     def score(self, batch: Batch, served: Mapping[str, ServedRows] | None = None) -> tf.Tensor:
         """[B] `logits` without dropout, as a graph that is traced once."""
         return self._score(batch, served)
 
     def feature_weights(self) -> list[FeatureWeight]:
-        """The cross network's, whose output is as wide as its input, and the MLP's first kernel."""
-        crossed = self._cross.input_weights() if self._cross is not None else []
-        return self._feature_weights(get_args(Role), [*crossed, *self._mlp.input_weights()])
+        """The cross network's, whose output is as wide as its input, an interaction's that go by field, and the first
+        kernels of the dense layers: by the features, the history or the interaction's output that they read.
+        """
+        features = tuple(self.embeddings.layout(*get_args(Role)))
+        crossed = features
+        found = list[FeatureWeight]()
+        if self._cross is not None:
+            found += [_reading(*pair, features) for pair in self._cross.input_weights()]
+        if isinstance(self._fields, AutoInt):
+            assert isinstance(self.config.interaction, AutoIntConfig)
+            crossed = tuple((name, self.config.interaction.field_width) for name, _ in features)
+        elif self._fields is not None:
+            crossed = ()  # its output does not go by field
+        if isinstance(self._fields, ARMNet):
+            fields = tuple((name, 1) for name, _ in features)
+            found += [FeatureWeight(weight, axes, fields) for weight, axes in self._fields.field_weights()]
+        if self._linear is not None:
+            found.append(_reading(self._linear.kernel, (0,), crossed))
+        read = crossed if self._linear is None else features
+        return found + [_reading(*pair, read) for pair in self._mlp.input_weights()]
 
     def example_losses(self, batch: Batch, training: bool) -> tf.Tensor:
-        """[b] binary cross-entropy of each example."""
-        return tf.nn.sigmoid_cross_entropy_with_logits(labels=batch["label"], logits=self.logits(batch, training))
+        """[b] binary cross-entropy of each example, and that of the auxiliary head."""
+        logits, auxiliary = self._both_logits(batch, training)
+        losses = tf.nn.sigmoid_cross_entropy_with_logits(labels=batch["label"], logits=logits)
+        if auxiliary is None:
+            return losses
+        of_history = tf.nn.sigmoid_cross_entropy_with_logits(labels=batch["label"], logits=auxiliary)
+        return losses + self._auxiliary_weight * of_history
+
+
+def _repeats(embeddings: EmbeddingsConfig, features: Mapping[str, FeatureInfo]) -> dict[str, str]:
+    """The histories that stay sequences, and the item features that they repeat."""
+    return {
+        name: info.of
+        for name, info in features.items()
+        if isinstance(info, SequenceInfo) and embeddings.features[name].pooling == "none"
+    }
+
+
+def _reading(weight: tf.Variable, axes: tuple[int, ...], layout: tuple[tuple[str, int], ...]) -> FeatureWeight:
+    """A weight that reads these vectors, and behind them what is left of its width: a history, or an interaction's
+    output.
+    """
+    rest = int(weight.shape[axes[0]]) - sum(width for _, width in layout)
+    return FeatureWeight(weight, axes, (*layout, (REST, rest)) if rest else layout)
+
+
+def _logit(x: tf.Tensor) -> tf.Tensor:
+    return tf.cast(tf.squeeze(x, -1), tf.float32)
+
+
+def _linear(seed: int, name: str) -> keras.layers.Layer:
+    initializer = keras.initializers.GlorotUniform(seed=seed_for(seed, "dense", name))
+    return keras.layers.Dense(1, use_bias=False, kernel_initializer=initializer, name=name)

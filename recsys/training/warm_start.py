@@ -217,12 +217,25 @@ def _copy_dense(
 
 
 def _dense_weights(model: EmbeddingModel) -> dict[str, FeatureWeight]:
-    """The dense optimizer's weights, each by the way to it: attributes' names, and in lists of layers the layers' own.
+    """The dense optimizer's weights, and the moments that layers keep of past batches, each by the way to it:
+    attributes' names, and in lists of layers the layers' own.
 
     (Variables' names will not do: TensorFlow numbers layers without a name through, over all models of a process.)
     """
-    along = {id(found.weight): found for found in model.feature_weights()}
-    wanted = {id(weight): along.get(id(weight), FeatureWeight(weight, (), ())) for weight in model.dense_variables()}
+    numbers = [
+        FeatureWeight(weight, (0,), tuple((name, 1) for name in names))
+        for weight, names in model.embeddings.number_weights()
+    ]
+    along = {id(found.weight): found for found in [*model.feature_weights(), *numbers]}
+    moments = [
+        weight
+        for layer in model.layers
+        if layer is not model.embeddings
+        for weight in layer.non_trainable_variables
+        if weight is not model.global_step  # which dropout holds
+    ]
+    weights = [*model.dense_variables(), *moments]
+    wanted = {id(weight): along.get(id(weight), FeatureWeight(weight, (), ())) for weight in weights}
     found: dict[str, FeatureWeight] = {}
     queue, seen = deque((layer.name, layer) for layer in model.layers), set[int]()
     while queue:

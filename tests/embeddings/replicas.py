@@ -14,6 +14,7 @@ V, D, BATCH, STEPS = 50, 4, 16, 6
 MAKES = {
     "lazy_adam": lambda: LazyAdam(0.01),
     "coupled": lambda: LazyAdam(0.01, coupled_decay=0.05),
+    "mini_batch_aware": lambda: Adagrad(0.1, mini_batch_aware_decay=20.0),
     "rowwise_adagrad": lambda: RowwiseAdagrad(0.1, decoupled_decay=0.1),
     "clipped_adagrad": lambda: Adagrad(0.1, global_clipnorm=1.0),
     "adagrad": lambda: Adagrad(0.1),
@@ -21,6 +22,7 @@ MAKES = {
 CASES = [
     ("lazy_adam", "int8", None),
     ("coupled", "float32", None),
+    ("mini_batch_aware", "float32", None),
     ("rowwise_adagrad", "bfloat16", None),
     ("clipped_adagrad", "float32", None),
     ("adagrad", "float32", None),
@@ -37,7 +39,7 @@ def train(devices: int, optimizer_name: str, kind: str, clip: float | None) -> n
         table = tf.Variable(initial, trainable=kind == "float32", name="table")
         dense = tf.Variable([1.0, 2.0], name="dense")
         optimizer, other = MAKES[optimizer_name](), tf.keras.optimizers.SGD(0.1, jit_compile=False)
-        optimizer.build([table])
+        optimizer.build([table], [1 + np.arange(V)])
         other.build([dense])
 
     def replica_step(ids: tf.Tensor, rows: tf.Tensor) -> None:

@@ -75,7 +75,7 @@ def test_a_feature_without_a_table(name: str) -> None:
 
 def test_a_table_for_a_feature_that_reads_none() -> None:
     assert problems({**READ, "price": "ids"}) == [
-        ("features.price", "a numeric feature reads no table; remove the entry")
+        ("features.price", "a numeric feature reads no table; `projection` is all it may say")
     ]
     assert problems({**READ, "image": "ids"}) == [
         ("features.image", "a vector feature reads no table; `projection` is all it may say")
@@ -195,17 +195,27 @@ def test_pooling_of_one_value_is_that_value() -> None:
     assert problems(entries={"user_id": {"pooling": "sum"}}) == []
 
 
-def test_projections_are_for_given_vectors() -> None:
-    assert problems(entries={"image": {"projection": 8}}) == []
-    made = config(entries={"image": {"projection": 8}})
-    assert made.width("image", SCHEMA.features["image"]) == 8
-    assert config().width("image", SCHEMA.features["image"]) == 3
-    assert problems(entries={"image": {"projection": 8, "chunks": 2}}) == [
-        ("features.image", "a vector feature reads no table; `projection` is all it may say")
+@pytest.mark.parametrize(("name", "width"), [("image", 3), ("price", 1)])
+def test_projections_are_for_given_vectors_and_numbers(name: str, width: int) -> None:
+    assert problems(entries={name: {"projection": 8}}) == []
+    assert problems(entries={name: {}}) == []
+    made = config(entries={name: {"projection": 8}})
+    assert made.width(name, SCHEMA.features[name]) == 8
+    assert config().width(name, SCHEMA.features[name]) == width
+    for more in ({"chunks": 2}, {"pooling": "none"}, {"table": "ids"}):
+        assert problems(entries={name: {"projection": 8, **more}}) == [
+            (
+                f"features.{name}",
+                f"a {SCHEMA.features[name].kind} feature reads no table; `projection` is all it may say",
+            )
+        ]
+
+
+@pytest.mark.parametrize(("name", "kind"), [("user_id", "categorical"), ("year", "bucketized")])
+def test_what_reads_a_table_is_not_projected(name: str, kind: str) -> None:
+    assert problems(entries={name: {"projection": 8}}) == [
+        (f"features.{name}.projection", f"only vectors and numbers are projected, and {name!r} is {kind}; remove it")
     ]
-    ((key, message),) = problems(entries={"user_id": {"projection": 8}})
-    assert key == "features.user_id.projection"
-    assert "'user_id' is categorical; remove it" in message
 
 
 def test_given_vectors_belong_to_one_vocabulary() -> None:
@@ -265,7 +275,6 @@ def test_a_table_may_have_an_optimizer_of_its_own() -> None:
 def test_whose_table_and_how_wide() -> None:
     made = config(vectors={"method": "vector", "path": "v.parquet", "dim": 9, "projection": 5})
     assert made.readers("ids") == ["user_id", "movie_id", "history", "year"]
-    assert made.table_of("tag") is made.tables["hashed"]
     assert [row_width(table) for table in made.tables.values()] == [4, 4, 5]
     history = config(entries={"history": {"pooling": "none"}})
     assert history.width("history", SCHEMA.features["history"]) == 0

@@ -184,6 +184,22 @@ def test_dense_weights_are_copied_and_nothing_else_moves() -> None:
             np.testing.assert_array_equal(variable.numpy(), initial.numpy(), variable.name)
 
 
+def test_the_moments_of_dice_are_copied_with_its_weights() -> None:
+    readers = {**OLD.config.model_dump()["features"], "seen": {"table": "film", "pooling": "none"}}
+    config = RankerConfig.model_validate({"kind": "ranker", "sequence": {"kind": "din", "hidden": [5]}})
+    world = World(OLD.values, OLD.config.model_dump()["tables"], readers, OLD.features)
+    earlier, model = world.model(1, config, trained=True), world.model(2, config)
+    result = warm_start(model, earlier)
+    moments = [path for path in result.whole if "moving" in path]
+    assert [path.split("/")[-1] for path in sorted(moments)] == ["moving_mean", "moving_variance"]
+    assert not result.fresh
+    for own, other in zip(model.model.layers, earlier.model.layers, strict=True):
+        for one, known in zip(own.weights, other.weights, strict=True):
+            if one is not model.model.global_step:
+                np.testing.assert_array_equal(one, known)
+    assert model.model.global_step == 0, "a new training"
+
+
 def test_of_a_kernel_that_grows_by_a_feature_the_known_parts_are_copied() -> None:
     new = grown({"genre": {"dim": 3}}, {"genre": {"table": "genre"}}, genre=["noir", "war"])
     earlier, model, fresh = OLD.model(1, trained=True), new.model(2), new.model(2)
@@ -429,6 +445,35 @@ def test_buckets_are_known_by_their_number() -> None:
     warm_start(model, earlier)
     expected = np.concatenate([rows(earlier, "t")[:6], rows(fresh, "t")[6:]])  # user_id: 5 rows; missing
     np.testing.assert_array_equal(rows(model, "t"), expected)
+
+
+def test_vectors_of_numbers_are_known_by_their_feature() -> None:
+    def world(widths: Mapping[str, int]) -> World:
+        info = NumericInfo(role="item", transform="standardize", mean=0.0, std=1.0)
+        readers = {"user_id": {"table": "t"}, **{name: {"projection": width} for name, width in widths.items()}}
+        return World({"user_id": USERS}, {"t": {"dim": 2}}, readers, dict.fromkeys(widths, info))
+
+    def vectors(known: Known) -> dict[tuple[str, int], bytes]:
+        weights = known.model.embeddings.number_weights()
+        return {(n, len(row)): row.tobytes() for w, names in weights for n, row in zip(names, w.numpy(), strict=True)}
+
+    old = world({"price": 2, "year": 2, "size": 3})
+    earlier, same = old.model(1, trained=True), old.model(2)
+    result = warm_start(same, earlier)
+    assert vectors(same) == vectors(earlier)
+    assert {path for path in result.whole if "numbers" in path} == {
+        "embeddings/_numbers/numbers_2/vectors", "embeddings/_numbers/numbers_3/vectors",
+    }  # fmt: skip
+    # One comes before the others, one is gone, one has another width.
+    new = world({"depth": 2, "year": 2, "size": 2})
+    model, fresh = new.model(2), new.model(2)
+    result = warm_start(model, earlier)
+    assert "embeddings/_numbers/numbers_2/vectors" in result.parts
+    found, before, initial = vectors(model), vectors(earlier), vectors(fresh)
+    assert found.keys() == {("depth", 2), ("year", 2), ("size", 2)}
+    assert found["year", 2] == before["year", 2]
+    for name in ("depth", "size"):
+        assert found[name, 2] == initial[name, 2]
 
 
 def test_the_layout_is_that_of_the_vectors() -> None:

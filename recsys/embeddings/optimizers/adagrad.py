@@ -21,6 +21,7 @@ class Adagrad(SparseOptimizer):
         initial_accumulator: a at the start.
         epsilon: ε.
         decoupled_decay: λ of AdamW's decay (see `SparseOptimizer`).
+        mini_batch_aware_decay: λ of DIN's decay (see `SparseOptimizer`).
         scale_learning_rate: of the scales of int8 rows.
         clipnorm: largest norm of each gradient, repeated ids summed.
         global_clipnorm: largest joint norm of all gradients of this optimizer.
@@ -33,12 +34,21 @@ class Adagrad(SparseOptimizer):
         initial_accumulator: float = 0.1,
         epsilon: float = 1e-8,
         decoupled_decay: float = 0.0,
+        mini_batch_aware_decay: float = 0.0,
         scale_learning_rate: float = 2e-5,
         clipnorm: float | None = None,
         global_clipnorm: float | None = None,
         name: str = "Adagrad",
     ) -> None:
-        super().__init__(learning_rate, decoupled_decay, scale_learning_rate, clipnorm, global_clipnorm, name)
+        super().__init__(
+            learning_rate,
+            decoupled_decay,
+            mini_batch_aware_decay,
+            scale_learning_rate,
+            clipnorm,
+            global_clipnorm,
+            name,
+        )
         self.initial_accumulator, self.epsilon = initial_accumulator, epsilon
 
     def slot_specs(self) -> dict[str, SlotSpec]:
@@ -77,6 +87,7 @@ class RowwiseAdagrad(Adagrad):
         initial_accumulator: float = 0.0,
         epsilon: float = 1e-8,
         decoupled_decay: float = 0.0,
+        mini_batch_aware_decay: float = 0.0,
         scale_learning_rate: float = 2e-5,
         clipnorm: float | None = None,
         global_clipnorm: float | None = None,
@@ -87,6 +98,7 @@ class RowwiseAdagrad(Adagrad):
             initial_accumulator,
             epsilon,
             decoupled_decay,
+            mini_batch_aware_decay,
             scale_learning_rate,
             clipnorm,
             global_clipnorm,

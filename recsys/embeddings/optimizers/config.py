@@ -31,6 +31,19 @@ class CoupledDecay(Config):
     rate: PositiveFloat
 
 
+class MiniBatchAwareDecay(Config):
+    """rate * row / n is added to a step's gradient of each row that the batch reads, once, n being the training rows
+    that read it; other rows stay as they are (Zhou et al., "Deep Interest Network", KDD 2018, eq. 7).
+
+    What is read n times an epoch decays as much as what is read once; the cost is that of the batch. The gradient is
+    that of rate / 2 * Σ |row|² / n over the distinct rows of the batch, and is not clipped. Rows that no training row
+    reads have n = 1.
+    """
+
+    kind: Literal["mini_batch_aware"]
+    rate: PositiveFloat = 0.01
+
+
 class _Optimizer(Config):
     scale_learning_rate: PositiveFloat = 2e-5
     """Of the scales of int8 rows; other precisions have none."""
@@ -45,7 +58,7 @@ class LazyAdamConfig(_Optimizer):
     beta_2: Beta = 0.999
     epsilon: PositiveFloat = 1e-8
     """Added to the square root of the bias-corrected second moment (Kingma & Ba, Algorithm 1; torch's convention)."""
-    decay: Annotated[DecoupledDecay | CoupledDecay, Field(discriminator="kind")] | None = None
+    decay: Annotated[DecoupledDecay | CoupledDecay | MiniBatchAwareDecay, Field(discriminator="kind")] | None = None
     """Shrinks the rows, at the cost of the touched ones; in place of an `embeddings_regularizer`."""
 
 
@@ -57,7 +70,7 @@ class RowwiseAdagradConfig(_Optimizer):
     initial_accumulator: Annotated[float, Field(ge=0)] = 0.0
     epsilon: PositiveFloat = 1e-8
     """Added to the square root of the accumulator."""
-    decay: DecoupledDecay | None = None
+    decay: Annotated[DecoupledDecay | MiniBatchAwareDecay, Field(discriminator="kind")] | None = None
     """Shrinks the rows, at the cost of the touched ones. Coupled decay has no form that skips steps here."""
 
 
@@ -69,7 +82,7 @@ class AdagradConfig(_Optimizer):
     initial_accumulator: Annotated[float, Field(ge=0)] = 0.1
     epsilon: PositiveFloat = 1e-8
     """Added to the square root of the accumulator."""
-    decay: DecoupledDecay | None = None
+    decay: Annotated[DecoupledDecay | MiniBatchAwareDecay, Field(discriminator="kind")] | None = None
     """Shrinks the rows, at the cost of the touched ones. Coupled decay has no form that skips steps here."""
 
 

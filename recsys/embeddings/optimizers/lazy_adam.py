@@ -22,13 +22,14 @@ class LazyAdam(SparseOptimizer):
         decoupled_decay: λ of AdamW's decay (see `SparseOptimizer`).
         coupled_decay: λ of torch's `Adam(weight_decay=)`: λ w is part of each step's gradient. What a row misses while
             it sleeps is made up for by `catch_up`, an approximation.
+        mini_batch_aware_decay: λ of DIN's decay (see `SparseOptimizer`).
         scale_learning_rate: of the scales of int8 rows.
         clipnorm: largest norm of each gradient, repeated ids summed.
         global_clipnorm: largest joint norm of all gradients of this optimizer.
         name: of the optimizer.
 
     Raises:
-        ValueError: both kinds of decay.
+        ValueError: more than one kind of decay.
     """
 
     def __init__(
@@ -39,14 +40,23 @@ class LazyAdam(SparseOptimizer):
         epsilon: float = 1e-8,
         decoupled_decay: float = 0.0,
         coupled_decay: float = 0.0,
+        mini_batch_aware_decay: float = 0.0,
         scale_learning_rate: float = 2e-5,
         clipnorm: float | None = None,
         global_clipnorm: float | None = None,
         name: str = "LazyAdam",
     ) -> None:
-        super().__init__(learning_rate, decoupled_decay, scale_learning_rate, clipnorm, global_clipnorm, name)
-        if decoupled_decay and coupled_decay:
-            raise ValueError("a row decays in one way: decoupled_decay or coupled_decay, not both")
+        super().__init__(
+            learning_rate,
+            decoupled_decay,
+            mini_batch_aware_decay,
+            scale_learning_rate,
+            clipnorm,
+            global_clipnorm,
+            name,
+        )
+        if sum(map(bool, (decoupled_decay, coupled_decay, mini_batch_aware_decay))) > 1:
+            raise ValueError("a row decays in one way: decoupled, coupled or mini-batch aware")
         self.beta_1, self.beta_2, self.epsilon, self.coupled_decay = beta_1, beta_2, epsilon, coupled_decay
 
     @property

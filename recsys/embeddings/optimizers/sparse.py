@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
+
 from recsys._compat import keras, tf
 from recsys.embeddings.optimizers.access import AllRows, Rows, SomeRows, Weights, weights_of
 from recsys.embeddings.optimizers.gradients import Gradient, deduplicate
@@ -38,6 +41,8 @@ class SparseOptimizer(keras.optimizers.Optimizer):
         learning_rate: a number, or a Keras schedule.
         decoupled_decay: λ of AdamW's decay. Every step multiplies all rows by (1 - learning_rate λ): a row makes up for
             the steps that it slept through when it is next touched, or flushed. Exact for a constant learning rate.
+        mini_batch_aware_decay: λ of DIN's (Zhou et al., KDD 2018, eq. 7). Every step adds λ w / n to the gradient of
+            each touched row, when that has been summed over the batch (of all replicas) and clipped; `build` takes n.
         scale_learning_rate: of the scales of int8 rows.
         clipnorm: largest norm of each gradient, repeated ids summed.
         global_clipnorm: largest joint norm of all gradients of this optimizer.
@@ -48,6 +53,7 @@ class SparseOptimizer(keras.optimizers.Optimizer):
         self,
         learning_rate: LearningRate,
         decoupled_decay: float,
+        mini_batch_aware_decay: float,
         scale_learning_rate: float,
         clipnorm: float | None,
         global_clipnorm: float | None,
@@ -57,6 +63,7 @@ class SparseOptimizer(keras.optimizers.Optimizer):
         super().__init__(name, None, clipnorm=clipnorm, global_clipnorm=global_clipnorm, jit_compile=False)
         self._learning_rate = self._build_learning_rate(learning_rate)
         self.decoupled_decay, self.scale_learning_rate = decoupled_decay, scale_learning_rate
+        self.mini_batch_aware_decay = mini_batch_aware_decay
 
     def slot_specs(self) -> dict[str, SlotSpec]:
         """The slots of each table, by name."""
@@ -76,12 +83,23 @@ class SparseOptimizer(keras.optimizers.Optimizer):
         """Whether rows change without a gradient, too."""
         return self.decoupled_decay > 0
 
-    def build(self, var_list: Sequence[tf.Variable]) -> None:
-        """Makes the slots of every table."""
+    def build(self, var_list: Sequence[tf.Variable], training_rows: Sequence[NDArray[np.int64]] | None = None) -> None:
+        """Makes the slots of every table.
+
+        Args:
+            var_list: the tables.
+            training_rows: for each table, how many training examples read each of its rows; mini-batch aware decay
+                needs them.
+
+        Raises:
+            ValueError: it needs them, and they are not there, or not one for each row.
+        """
         super().build(var_list)
         if getattr(self, "_built", False):
             return
         self._built = True
+        if self.mini_batch_aware_decay:
+            self._shares = self._no_dependency(_shares(var_list, training_rows))
         specs = {**self.slot_specs(), **({_LAST: SlotSpec(per_weight=False)} if self.decays else {})}
         self._shards: dict[tuple[str, str], list[tf.Variable]] = self._no_dependency({})
         self._tables = self._no_dependency(list(var_list))
@@ -105,6 +123,10 @@ class SparseOptimizer(keras.optimizers.Optimizer):
         if self.decays:
             # AdamW decays before it steps, so this step's decay is one of those to make up for.
             weights, slots = self._to_date(weights, slots, this_step=self.decoupled_decay > 0)
+        if self.mini_batch_aware_decay:
+            if not sparse:
+                raise ValueError("mini-batch aware decay has to know which rows a batch reads; this gradient is dense")
+            values += self.mini_batch_aware_decay * rows.read(self._shares[self._number(variable)]) * weights
         weights, slots = self.step(weights, values, slots)
         self._write_slots(variable, rows, slots, self.iterations + 1)
         stored.write(weights)
@@ -190,8 +212,21 @@ class SparseOptimizer(keras.optimizers.Optimizer):
         return {
             "learning_rate": self._serialize_hyperparameter(self._learning_rate),
             "decoupled_decay": self.decoupled_decay,
+            "mini_batch_aware_decay": self.mini_batch_aware_decay,
             "scale_learning_rate": self.scale_learning_rate,
             "clipnorm": self.clipnorm,
             "global_clipnorm": self.global_clipnorm,
             "name": self.name,
         }
+
+
+def _shares(tables: Sequence[tf.Variable], training_rows: Sequence[NDArray[np.int64]] | None) -> list[tf.Variable]:
+    """[V, 1] 1 / n for each row of each table: a function of the data, so it stands in no checkpoint."""
+    if training_rows is None or [len(rows) for rows in training_rows] != [table.shape[0] for table in tables]:
+        raise ValueError("mini-batch aware decay needs, for each row of each table, the training examples that read it")
+    found = []
+    for table, rows in zip(tables, training_rows, strict=True):
+        share = (1.0 / np.maximum(rows, 1))[:, np.newaxis].astype(np.float32)
+        with tf.distribute.get_strategy().extended.colocate_vars_with(table):
+            found.append(tf.Variable(share, trainable=False, name=f"share/{table.name.split(':')[0]}"))
+    return found

@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Self
 
+import numpy as np
+from numpy.typing import NDArray
+
 from recsys._compat import tf
 from recsys.embeddings.config import EmbeddingsConfig
 from recsys.embeddings.optimizers.adagrad import Adagrad, RowwiseAdagrad
 from recsys.embeddings.optimizers.config import (
     AdagradConfig,
     CoupledDecay,
+    DecoupledDecay,
     LazyAdamConfig,
+    MiniBatchAwareDecay,
     TableOptimizerConfig,
 )
 from recsys.embeddings.optimizers.gradients import Gradient
@@ -27,10 +32,16 @@ class TableOptimizers(tf.__internal__.tracking.AutoTrackable):
 
     Args:
         configs: each table's, by the table's name.
+        training_rows: of the tables whose decay is mini-batch aware, how many training examples read each row, [V].
     """
 
-    def __init__(self, configs: Mapping[str, TableOptimizerConfig]) -> None:
+    def __init__(
+        self,
+        configs: Mapping[str, TableOptimizerConfig],
+        training_rows: Mapping[str, NDArray[np.int64]] | None = None,
+    ) -> None:
         super().__init__()
+        self._training_rows = self._no_dependency(dict(training_rows or {}))
         # Named after the first of its tables by name: a checkpoint does not depend on the order of tables.
         named: dict[TableOptimizerConfig, str] = {}
         for table in sorted(configs):
@@ -41,18 +52,32 @@ class TableOptimizers(tf.__internal__.tracking.AutoTrackable):
         }
 
     @classmethod
-    def of(cls, config: EmbeddingsConfig) -> Self:
+    def of(cls, config: EmbeddingsConfig, training_rows: Mapping[str, NDArray[np.int64]] | None = None) -> Self:
         """The optimizers of all tables of a model."""
-        return cls({table: config.optimizer_of(table) for table in config.tables})
+        return cls({table: config.optimizer_of(table) for table in config.tables}, training_rows)
 
     def optimizer_of(self, table: str) -> SparseOptimizer:
         """The optimizer of a table; other tables of the same config share it."""
         return self.optimizers[self._name_of[table]]
 
     def build(self, trained: Sequence[Trained]) -> None:
-        """Makes all slots, so that a checkpoint can be restored."""
+        """Makes all slots, so that a checkpoint can be restored.
+
+        Raises:
+            ValueError: a table's decay is mini-batch aware, and its `training_rows` are not there, or not one a row.
+        """
         for name, optimizer in self.optimizers.items():
-            optimizer.build([each.variable for each in trained if self._name_of[each.table] == name])
+            own = [each for each in trained if self._name_of[each.table] == name]
+            optimizer.build([each.variable for each in own], self._cut(own))
+
+    def _cut(self, trained: Sequence[Trained]) -> list[NDArray[np.int64]]:
+        """The training rows of each variable: a table that is cut into shards has its rows in their order."""
+        parts, starts = list[NDArray[np.int64]](), dict[str, int]()
+        for each in trained:
+            start = starts.get(each.table, 0)
+            starts[each.table] = start + each.variable.shape[0]
+            parts.append(self._training_rows.get(each.table, np.zeros(0, np.int64))[start : starts[each.table]])
+        return parts
 
     def apply(
         self,
@@ -89,8 +114,10 @@ class TableOptimizers(tf.__internal__.tracking.AutoTrackable):
 
 def make_table_optimizer(config: TableOptimizerConfig) -> SparseOptimizer:
     """The Keras optimizer that a config describes."""
-    coupled = config.decay.rate if isinstance(config.decay, CoupledDecay) else 0.0
-    decoupled = config.decay.rate if config.decay and not coupled else 0.0
+    decay = config.decay
+    coupled = decay.rate if isinstance(decay, CoupledDecay) else 0.0
+    decoupled = decay.rate if isinstance(decay, DecoupledDecay) else 0.0
+    mini_batch_aware = decay.rate if isinstance(decay, MiniBatchAwareDecay) else 0.0
     if isinstance(config, LazyAdamConfig):
         return LazyAdam(
             config.learning_rate,
@@ -99,6 +126,7 @@ def make_table_optimizer(config: TableOptimizerConfig) -> SparseOptimizer:
             config.epsilon,
             decoupled_decay=decoupled,
             coupled_decay=coupled,
+            mini_batch_aware_decay=mini_batch_aware,
             scale_learning_rate=config.scale_learning_rate,
         )
     kind = Adagrad if isinstance(config, AdagradConfig) else RowwiseAdagrad
@@ -107,5 +135,6 @@ def make_table_optimizer(config: TableOptimizerConfig) -> SparseOptimizer:
         config.initial_accumulator,
         config.epsilon,
         decoupled_decay=decoupled,
+        mini_batch_aware_decay=mini_batch_aware,
         scale_learning_rate=config.scale_learning_rate,
     )

@@ -1,0 +1,46 @@
+"""What a user's history says of the candidate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from recsys._compat import keras, tf
+from recsys.embeddings.embedded import Embedded
+from recsys.interactions.attention import Attended, TargetAttention
+from recsys.interactions.build import make_sequence_layer
+from recsys.interactions.config import SequenceConfig
+
+
+class TargetHistory(keras.layers.Layer):
+    """A sequence layer between the histories, side by side, and the candidate's vectors of what they repeat.
+
+    Args:
+        config: of the sequence layer.
+        repeats: each history, and the item feature whose values it holds; in the schema's order.
+        decoupled: whether the search has tables of its own.
+        seed: the experiment's seed.
+        name: the layer's name.
+    """
+
+    def __init__(
+        self, config: SequenceConfig, repeats: Mapping[str, str], decoupled: bool, seed: int, name: str
+    ) -> None:
+        super().__init__(name=name, autocast=False)
+        self._repeats = dict(repeats)
+        self._layer = make_sequence_layer(config, decoupled, seed, f"{name}_layer")
+
+    def call(self, embedded: Embedded, training: bool = False) -> Attended:
+        """[B, m], and what the auxiliary head reads, if there is one."""
+        target, history, mask = self._read(embedded)
+        if not isinstance(self._layer, TargetAttention):
+            return Attended(self._layer(target, history, mask, training=training), None)
+        if embedded.attention is None:
+            return self._layer(target, history, mask)
+        searched, keys, _ = self._read(embedded.attention)
+        return self._layer(target, history, mask, searched, keys)
+
+    def _read(self, embedded: Embedded) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """[B, D] targets, [B, T, D] histories, [B, T] mask."""
+        vectors, histories = embedded.vectors(), [embedded.sequences[name] for name in self._repeats]
+        target = tf.concat([vectors[of] for of in self._repeats.values()], -1)
+        return target, tf.concat([each.values for each in histories], -1), histories[0].mask
