@@ -159,9 +159,13 @@ class ExperimentConfig(Config):
             if own != target:
                 text = f"{own} numbers an event, but its target {each.of!r} has {target}; let both read one table"
                 found.append((("embeddings", "features", name, "table"), text))
+        decoupled = [name for name in kept if self.embeddings.features[name].attention_table is not None]
         if isinstance(model.sequence, AttentionConfig):
-            decoupled = any(self.embeddings.features[name].attention_table for name in kept)
             found += [((*place, key), text) for key, text in model.sequence.problems(bool(decoupled))]
+            return found
+        for name in decoupled:
+            text = f"sequence: {model.sequence.kind} searches no table; remove it, or choose kind: attention"
+            found.append((("embeddings", "features", name, "attention_table"), text))
         return found
 
     def _kept_sequences(self) -> dict[str, Sequence]:

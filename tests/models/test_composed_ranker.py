@@ -158,7 +158,8 @@ def whole(**changes: Any) -> dict[str, Any]:
     ("changes", "message"),
     [
         ({"model": {"kind": "ranker"}}, "history.pooling.*no layer that reads a sequence.*model.sequence"),
-        ({"embeddings": tables("dare")}, ""),
+        ({"embeddings": tables("dare")}, "history.attention_table.*sequence: din searches no table"),
+        ({"embeddings": tables("dare"), "model": {"kind": "ranker", "sequence": SEQUENCES["dare"]}}, ""),
         (
             {"embeddings": tables("din") | {"features": EMBEDDINGS["features"] | {"history": {"table": "ids"}}}},
             "model.sequence.*no history stays a sequence",
