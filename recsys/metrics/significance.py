@@ -7,6 +7,7 @@ weight 0 do not count.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator
 from statistics import NormalDist
 from typing import Literal
@@ -44,7 +45,7 @@ def randomization_test(
     least = 1 / (1 + resamples)
     squares = terms**2
     if len(terms) >= MANY and (squares**2).sum() < DOMINANCE * squares.sum() ** 2:
-        return math.erfc(abs(terms.sum()) / math.sqrt(2 * squares.sum()))
+        return max(sys.float_info.min, math.erfc(abs(terms.sum()) / math.sqrt(2 * squares.sum())))
     observed = abs(terms.sum()) - ROUNDING * np.abs(terms).sum()
     as_large = sum(int(np.sum(np.abs(sums) >= observed)) for sums in _sign_flips(terms, resamples, seed))
     return least * (1 + as_large)

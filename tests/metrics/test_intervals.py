@@ -170,7 +170,7 @@ def test_many_signs_are_normal(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 0.002 < drawn < 0.2
     assert limit == pytest.approx(drawn, abs=4 * math.sqrt(drawn / 10_000))
     assert limit == randomization_test(x, w, seed=9)
-    assert randomization_test(x + 5, w, resamples=999) == 1 / 1_000
+    assert 0 < randomization_test(x + 5, w, resamples=999) < 1e-100, "no draws bound it from below"
 
 
 def test_one_user_may_outweigh_many(monkeypatch: pytest.MonkeyPatch) -> None:
