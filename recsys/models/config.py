@@ -14,10 +14,12 @@ Rate = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
 class MLPConfig(Config):
-    """Dense layers with ReLU."""
+    """Dense layers, each with an activation."""
 
     hidden: Many[PositiveInt] = ()
     """Width of each layer."""
+    activation: Literal["relu", "dice"] = "relu"
+    """`dice` is DIN's (`recsys.interactions.Dice`), whose bend follows the batch."""
     dropout: Rate = 0.0
     """Share of the units dropped after each layer."""
 

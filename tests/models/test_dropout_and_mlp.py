@@ -7,6 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from recsys._compat import tf
+from recsys.interactions.dice import Dice
 from recsys.models.config import MLPConfig
 from recsys.models.layers import MLP, StatelessDropout
 
@@ -104,3 +105,17 @@ def test_initial_weights_are_a_function_of_seed_and_name() -> None:
         np.testing.assert_array_equal(one, again)
         assert not np.array_equal(one, seeded)
         assert not np.array_equal(one, named)
+
+
+def test_dice_stands_behind_each_layer_and_moves_its_averages_in_training_alone() -> None:
+    mlp = MLP(MLPConfig(hidden=(4, 3), activation="dice"), 1, 0, tf.Variable(0, dtype=tf.int64), "mlp")
+    x = tf.constant(np.random.default_rng(0).normal(2.0, 3.0, (64, 5)), tf.float32)
+    before = mlp(x, training=False)
+    dice = [layer for layer in mlp._layers if isinstance(layer, Dice)]
+    assert [layer.alpha.shape[0] for layer in dice] == [4, 3]
+    first = mlp._layers[0](x)
+    expected = dice[0](first, training=False)
+    np.testing.assert_allclose(mlp._layers[-1](dice[1](mlp._layers[3](expected), training=False)), before, rtol=1e-5)
+    mlp(x, training=True)
+    np.testing.assert_allclose(dice[0].moving_mean, 0.01 * tf.reduce_mean(first, 0), rtol=1e-4, atol=1e-6)
+    assert not np.allclose(mlp(x, training=False), before)
