@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from itertools import count
 
@@ -149,7 +150,7 @@ def test_windows_are_adjacent_and_do_not_overlap(runner: Runner, times: list[int
     for each, split in zip(found, splits, strict=True):
         assert each.valid <= each.test
         newest = np.sort(times)[::-1]
-        share = round(len(times) * ((split.held_back or 0.0) + test) + 1e-9)
-        # As many events as the share says, and those of the moment of the last of them.
-        assert sum(newest >= each.test) >= share
-        assert sum(newest > each.test) <= max(share, 1)
+        share = len(times) * ((split.held_back or 0.0) + test)
+        # As many events as the share says, rounded, and those of the moment of the last of them.
+        assert sum(newest >= each.test) >= math.floor(share + 1e-9)
+        assert sum(newest > each.test) <= max(math.ceil(share - 1e-9), 1)
