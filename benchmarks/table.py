@@ -87,6 +87,7 @@ def _full_catalogue(path: Path) -> str:
         for name, row in record["medians"].items()
     ]
     what = f"{record['users']:,} users, {record['items']:,} items, width {record['dim']}"
+    what += f" (others took {max(record['share_taken_by_others']):.0%} of the machine)"
     columns = [what, "s", "CPU s", "peak GiB", "times recsys", "if each user had one relevant item"]
     return markdown(columns, rows)
 
