@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
@@ -57,12 +57,7 @@ class Rule(Config):
         return self
 
 
-class _Split(Config):
-    histories_of_training: ClassVar[bool] = False
-    """Whether histories hold training events only, so that no held-out event stands in another's history."""
-
-
-class _Shares(_Split):
+class _Shares(Config):
     valid: Share = 0.1
     """Share that validates."""
     test: Share = 0.1
@@ -104,7 +99,7 @@ class TemporalSplit(_Shares):
         return self
 
 
-class LeaveLastOut(_Split):
+class LeaveLastOut(Config):
     """Each user's last event tests, the one before validates; users with fewer than 3 events only train.
 
     Ties in time are broken by the item's text, then by the event's digest: arbitrary, but the same everywhere.
@@ -117,7 +112,6 @@ class RandomSplit(_Shares):
     """Each event by itself, by a digest of its values and the seed; a history then holds training events only."""
 
     kind: Literal["random"]
-    histories_of_training: ClassVar[bool] = True
 
 
 class ByUserSplit(_Shares):
@@ -140,7 +134,6 @@ class ColdItemsSplit(_Shares):
     """
 
     kind: Literal["cold_items"]
-    histories_of_training: ClassVar[bool] = True
 
 
 Split = Annotated[

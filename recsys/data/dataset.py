@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
@@ -13,6 +13,10 @@ FORMAT = 1
 MISSING = 0
 """The id of a missing value, and of padding."""
 Part = Literal["train", "valid", "test"]
+PARTS: tuple[Part, ...] = get_args(Part)
+HISTORIES_OF_TRAINING = frozenset({"random", "cold_items"})
+"""Kinds of split after which histories hold training events only: held-out ones would else stand in the histories of
+others."""
 STAGES = {"train": 0, "valid": 1, "test": 2, "context": 3}
 """Stage of an event; `context` events (earlier ones of held-out users, or from before the training of a temporal split)
 stand in histories and are never predicted.

@@ -17,15 +17,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from recsys.data.dataset import STAGES, Part
+from recsys.data.dataset import HISTORIES_OF_TRAINING, PARTS, STAGES, Part
 from recsys.data.prepared import Prepared
 from recsys.errors import DataError, Problem
 from recsys.evaluation.leaked_features import feature_leaks
-from recsys.evaluation.leaked_statistics import statistic_leaks
+from recsys.evaluation.leaked_statistics import PREPARE_AGAIN, statistic_leaks
 from recsys.evaluation.shards import Rows, event_users, shards
 
-PARTS: tuple[Part, ...] = ("train", "valid", "test")
-PREPARE_AGAIN = "delete the folder and prepare again"
 NO_TIME = np.iinfo(np.int64).max
 """Later than every time: of users without a later example."""
 
@@ -228,7 +226,7 @@ def _history_checks(prepared: Prepared, log: _Log) -> Iterator[_Check]:
         "events strictly earlier in time",
         PREPARE_AGAIN,
     )
-    if prepared.info.split in ("random", "cold_items"):
+    if prepared.info.split in HISTORIES_OF_TRAINING:
         yield _Check(
             log.holds_untrained,
             f"have a history with a held-out event, after a {prepared.info.split} split",

@@ -10,13 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from recsys.data.dataset import STAGES, NumericInfo, Part, Suspicion
+from recsys.data.dataset import PARTS, STAGES, NumericInfo, Suspicion
 from recsys.data.prepared import Prepared
 from recsys.errors import Problem
 from recsys.evaluation.shards import Rows, event_users, shards
 
 Entity = Literal["user", "item"]
-PARTS: tuple[Part, ...] = ("train", "valid", "test")
 NEVER = np.iinfo(np.int64).min
 FOLLOWS = 0.95
 """Least |Spearman| of a feature with the statistic that it is said to be."""

@@ -8,7 +8,6 @@ import os
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import get_args
 
 import ibis.expr.types as ir
 import numpy as np
@@ -17,7 +16,7 @@ from pydantic import ValidationError
 
 from recsys.data.cache import cache_dir
 from recsys.data.config import DataConfig, TemporalSplit
-from recsys.data.dataset import FORMAT, STAGES, Counts, DatasetInfo, FeatureInfo, Part, SequenceInfo, Suspicion
+from recsys.data.dataset import FORMAT, PARTS, STAGES, Counts, DatasetInfo, FeatureInfo, SequenceInfo, Suspicion
 from recsys.data.prepare.checks import check_rows
 from recsys.data.prepare.engine import Runner, start
 from recsys.data.prepare.entities import Encoded, Entities
@@ -32,8 +31,6 @@ from recsys.data.source import Role, SourceFiles, as_parquet, place
 from recsys.errors import DataError, Problem
 from recsys.files import draft_folder
 from recsys.schema.config import SchemaConfig, Sequence
-
-PARTS: tuple[Part, ...] = get_args(Part)
 
 
 def prepare(name: str, data: DataConfig, schema: SchemaConfig, files: SourceFiles, out: Path | None = None) -> Path:

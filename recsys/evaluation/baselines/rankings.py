@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from recsys.data.dataset import STAGES, Part
+from recsys.data.dataset import HISTORIES_OF_TRAINING, STAGES, Part
 from recsys.data.prepared import HeldOut, Prepared
 from recsys.evaluation.baselines.category_match import CategoryMatch
 from recsys.evaluation.baselines.item_knn import HISTORY, ItemKNN
@@ -26,8 +26,6 @@ from recsys.evaluation.config import EvaluationConfig
 from recsys.evaluation.recommenders import Recommender
 from recsys.ragged import Ragged
 
-HISTORIES_OF_TRAINING = ("random", "cold_items")
-"""Splits after which a user is known by the training events alone, all of them, as the user's own vector is."""
 CELLS = 1 << 22
 """Users times items that are ranked at once: bounds the memory."""
 EXAMPLES = 8_192
