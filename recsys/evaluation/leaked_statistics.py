@@ -140,8 +140,8 @@ class _Numbers:
         off = squashed - self._info.mean
         self._total += int(rows.sum())
         self._sums += (off @ rows, off**2 @ rows)
-        for count, side in ((self._below, "right"), (self._upto, "left")):
-            place = np.searchsorted(self._bounds, x, side=side)  # type: ignore[call-overload]
+        below, upto = np.searchsorted(self._bounds, x, "right"), np.searchsorted(self._bounds, x, "left")
+        for count, place in ((self._below, below), (self._upto, upto)):
             count += np.bincount(place, weights=rows, minlength=len(count) + 1).cumsum()[:-1].astype(np.int64)
 
     def differences(self) -> Iterator[tuple[str, str]]:

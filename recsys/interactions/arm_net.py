@@ -8,6 +8,7 @@ from recsys._compat import keras, tf
 from recsys.embeddings.seeds import seed_for
 from recsys.interactions.config import ARMNetConfig
 from recsys.interactions.entmax import entmax
+from recsys.interactions.moving import moving_moment
 
 MAX_EXPONENT = 20.0
 """Neurons stay within exp(±20), so that neither they nor the squares in their variance overflow in float32."""
@@ -97,19 +98,9 @@ class NeuronNormalisation(keras.layers.Layer):
         neurons = (*shape[1:-1], 1)
         self.gamma = self.add_weight(name="gamma", shape=neurons, initializer="ones")
         self.beta = self.add_weight(name="beta", shape=neurons, initializer="zeros")
-        self.moving_mean = self._moving("moving_mean", neurons, "zeros")
-        self.moving_variance = self._moving("moving_variance", neurons, "ones")
+        self.moving_mean = moving_moment(self, "moving_mean", neurons, "zeros")
+        self.moving_variance = moving_moment(self, "moving_variance", neurons, "ones")
         super().build(shape)
-
-    def _moving(self, name: str, shape: tuple[int, ...], initializer: str) -> tf.Variable:
-        return self.add_weight(
-            name=name,
-            shape=shape,
-            initializer=initializer,
-            trainable=False,
-            synchronization=tf.VariableSynchronization.ON_READ,
-            aggregation=tf.VariableAggregation.MEAN,
-        )
 
     def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Normalises by the batch's statistics in training, by the moving averages otherwise."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from recsys._compat import keras, tf
+from recsys.interactions.moving import moving_moment
 
 EPSILON = 1e-8
 MOMENTUM = 0.99
@@ -31,19 +32,9 @@ class Dice(keras.layers.Layer):
         """Makes α and the moving moments, one of each a unit."""
         units = (shape[-1],)
         self.alpha = self.add_weight(name="alpha", shape=units, initializer="zeros")
-        self.moving_mean = self._moving("moving_mean", units, "zeros")
-        self.moving_variance = self._moving("moving_variance", units, "ones")
+        self.moving_mean = moving_moment(self, "moving_mean", units, "zeros")
+        self.moving_variance = moving_moment(self, "moving_variance", units, "ones")
         super().build(shape)
-
-    def _moving(self, name: str, shape: tuple[int], initializer: str) -> tf.Variable:
-        return self.add_weight(
-            name=name,
-            shape=shape,
-            initializer=initializer,
-            trainable=False,
-            synchronization=tf.VariableSynchronization.ON_READ,
-            aggregation=tf.VariableAggregation.MEAN,
-        )
 
     def call(self, x: tf.Tensor, mask: tf.Tensor | None = None, training: bool = False) -> tf.Tensor:
         """f(x).
