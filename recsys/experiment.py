@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from recsys.config.dialect import dump
 from recsys.config.digest import digest
 from recsys.config.load import load
+from recsys.embeddings.plan_fit import fitting_plan
 from recsys.errors import ConfigError, TrainingError
 from recsys.experiment_config import ExperimentConfig
 from recsys.models.config import TwoTowerConfig
@@ -35,6 +37,9 @@ class Experiment:
         base_dir: the folder that relative paths in `data.source` start from.
         runs: where run directories are made.
         callbacks: Keras callbacks beside those that the config asks for.
+
+    Raises:
+        ConfigError, DataError: the plan that the config names does not fit it, or cannot be read.
     """
 
     def __init__(
@@ -47,7 +52,9 @@ class Experiment:
         self.config = config
         self.base_dir = base_dir.resolve()
         self._directory = RunDirectory(runs / config.name)
-        self.digest = digest(config)
+        self._plan = fitting_plan(config.embeddings.at(self.base_dir), config.table_schema)
+        self.digest = self._with_plan(digest(config))
+        self._training_digest = self._with_plan(config.training_digest)
         self._callbacks = list(callbacks)
 
     @property
@@ -115,7 +122,7 @@ class Experiment:
 
     def prepare(self) -> Prepared:
         """The prepared data set, from the cache or made now; `prepared` in the run directory points to it."""
-        self._directory.check(self.config.training_digest)
+        self._directory.check(self._training_digest)
         self._earlier()  # what is wrong with it shows before the data are prepared
         with self._timed("prepare"):
             prepared = self.prepared
@@ -380,8 +387,8 @@ class Experiment:
     def _load_trained(self) -> None:
         if not self._directory.is_trained:
             raise TrainingError(str(self.folder), "no trained model", "a checkpoint", "train it first: recsys train")
-        self._directory.check(self.config.training_digest)  # before another config's data are prepared
-        self._directory.check(self.config.training_digest, self._data_digest)
+        self._directory.check(self._training_digest)  # before another config's data are prepared
+        self._directory.check(self._training_digest, self._data_digest)
         position = self._checkpoints.position
         if not position.finished:
             self._checkpoints.restore()
@@ -393,6 +400,10 @@ class Experiment:
                 "recsys train goes on from there",
             )
         self._restore_best(position)
+
+    def _with_plan(self, own: str) -> str:
+        """A digest of the config, and of what the plan holds, wherever it stands."""
+        return own if self._plan is None else hashlib.sha256(f"{own} {self._plan.digest}".encode()).hexdigest()
 
     def _warm_start_identity(self) -> str | None:
         """Of the run that this one starts, or has started, from."""
@@ -412,7 +423,7 @@ class Experiment:
         """Makes the run directory this experiment's."""
         origin = Origin(
             base_dir=str(self.base_dir),
-            training_digest=self.config.training_digest,
+            training_digest=self._training_digest,
             data_digest=self._data_digest,
             warm_start=self._warm_start_identity(),
         )

@@ -92,6 +92,9 @@ class ExperimentConfig(Config):
                 if isinstance(table, StoredRows) and table.precision != "float32":
                     text = f"{table.precision} rows cannot be cut over parameter servers; train in float32"
                     found.append((("embeddings", "tables", name, "precision"), text))
+            if self.embeddings.plan is not None:
+                text = "tables under a plan cannot be cut over parameter servers; train on one machine or mirrored"
+                found.append((("embeddings", "plan"), text))
         return found
 
     def _model_problems(self) -> list[Misfit]:

@@ -97,7 +97,7 @@ class TableFacts(Config):
 
     name: str
     method: str
-    """As in the YAML: full, multiplexed, ..."""
+    """As in the YAML: full, multiplexed, ...; `planned` for a full table that a plan has made smaller."""
     rows: PositiveInt
     """Vectors that can be looked up."""
     dim: PositiveInt

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,16 +20,24 @@ ExperimentArgument = Annotated[
 ]
 RunsOption = Annotated[Path, typer.Option("--runs", metavar="DIR", help="Where run directories are made.")]
 RUNS = Path("runs")
+PlanOption = Annotated[
+    Path | None,
+    typer.Option("--plan", metavar="DIR", help="A plan of smaller tables, in place of embeddings.plan in the YAML."),
+]
 
 
-def open_experiment(path: Path, overrides: Sequence[str], runs: Path, out: Output) -> Experiment:
-    """The experiment of a YAML file or a run directory.
+def open_experiment(
+    path: Path, overrides: Sequence[str], runs: Path, out: Output, plan: Path | None = None
+) -> Experiment:
+    """The experiment of a YAML file or a run directory; `plan` starts from the working folder.
 
     Raises:
         ConfigError: with a problem for each mistake.
     """
     from recsys.experiment import Experiment
 
+    if plan is not None:
+        overrides = [*overrides, f"embeddings.plan={json.dumps(str(plan.resolve()))}"]
     experiment = Experiment.from_yaml(path, overrides, runs)
     out.note(f"{experiment.config.name}  run directory {experiment.folder}  config {experiment.digest[:12]}")
     return experiment

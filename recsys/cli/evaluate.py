@@ -9,7 +9,7 @@ import typer
 
 from recsys.cli._evaluation import print_record
 from recsys.cli._output import JsonOption, Output, SetOption
-from recsys.cli._run import RUNS, ExperimentArgument, RunsOption, open_experiment
+from recsys.cli._run import RUNS, ExperimentArgument, PlanOption, RunsOption, open_experiment
 
 RankerOption = Annotated[
     Path | None,
@@ -25,6 +25,7 @@ def evaluate(
     overrides: SetOption,
     ranker: RankerOption = None,
     candidates: CandidatesOption = None,
+    plan: PlanOption = None,
     runs: RunsOption = RUNS,
     as_json: JsonOption = False,
 ) -> None:
@@ -32,7 +33,7 @@ def evaluate(
     from recsys.errors import ConfigError
 
     out = Output(as_json)
-    experiment = open_experiment(path, overrides, runs, out)
+    experiment = open_experiment(path, overrides, runs, out, plan)
     if ranker is not None:
         from recsys.evaluation.two_stage import CANDIDATES
         from recsys.two_stages import TwoStages

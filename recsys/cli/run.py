@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from recsys.cli._evaluation import print_record
 from recsys.cli._output import JsonOption, Output, SetOption
-from recsys.cli._run import RUNS, ExperimentArgument, RunsOption, open_experiment, prepare_and_train
+from recsys.cli._run import RUNS, ExperimentArgument, PlanOption, RunsOption, open_experiment, prepare_and_train
 
 
-def run(path: ExperimentArgument, overrides: SetOption, runs: RunsOption = RUNS, as_json: JsonOption = False) -> None:
+def run(
+    path: ExperimentArgument,
+    overrides: SetOption,
+    plan: PlanOption = None,
+    runs: RunsOption = RUNS,
+    as_json: JsonOption = False,
+) -> None:
     """Prepare, train, evaluate and export.
 
     Data that are prepared and a training that is finished are not done again. In a cluster the chief alone evaluates
     and exports.
     """
     out = Output(as_json)
-    experiment = open_experiment(path, overrides, runs, out)
+    experiment = open_experiment(path, overrides, runs, out, plan)
     prepare_and_train(experiment, out)
     if not experiment.is_chief:
         out.note("this worker is done; the chief evaluates and exports")

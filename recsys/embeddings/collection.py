@@ -10,6 +10,7 @@ from recsys.embeddings.addressing import vocabulary_of
 from recsys.embeddings.config import EmbeddingsConfig
 from recsys.embeddings.embedded import Embedded, Group, Padded
 from recsys.embeddings.numeric import NumberVectors, bucketize, standardize
+from recsys.embeddings.planned import plans_of
 from recsys.embeddings.pooling import AgeDecay, newest, pool
 from recsys.embeddings.rows import Trained
 from recsys.embeddings.seeds import seed_for
@@ -44,7 +45,10 @@ class EmbeddingCollection(keras.layers.Layer):
         self.config = config
         self.features = dict(features)
         self._entries = config.features
-        self.tables = {name: Table(name, config, features, vocabularies, seed) for name in config.tables}
+        plans = plans_of(config, features, vocabularies.values if vocabularies else None)
+        self.tables = {
+            name: Table(name, config, features, vocabularies, seed, plans.get(name)) for name in config.tables
+        }
         self._decays = {
             name: AgeDecay(name=f"age_decay_{name}", dtype="float32")  # a day has more seconds than float16
             for name, info in features.items()

@@ -191,21 +191,26 @@ class EmbeddingsConfig(Config):
     tables: dict[str, TableConfig]
     features: dict[str, FeatureConfig]
     optimizer: TableOptimizerConfig = LazyAdamConfig(kind="lazy_adam")
+    plan: str | None = None
+    """Folder of a plan that `recsys search` has made: its full tables are built as small as it says. Relative paths
+    start where those of `data.source` do.
+    """
 
     def at(self, folder: Path) -> Self:
-        """The same, with the paths of given vectors starting from `folder`."""
+        """The same, with the paths of given vectors and of the plan starting from `folder`."""
         tables = {
             name: table.model_copy(update={"path": str(folder / table.path)})
             if isinstance(table, VectorTable)
             else table
             for name, table in self.tables.items()
         }
-        return self.model_copy(update={"tables": tables})
+        plan = None if self.plan is None else str(folder / self.plan)
+        return self.model_copy(update={"tables": tables, "plan": plan})
 
     def as_trained(self) -> Self:
-        """The same without what only an export heeds."""
+        """The same without what only an export heeds, and without the plan's path: it is its content that counts."""
         tables = {name: table.model_copy(update={"served_precision": None}) for name, table in self.tables.items()}
-        return self.model_copy(update={"tables": tables})
+        return self.model_copy(update={"tables": tables, "plan": None})
 
     def readers(self, table: str) -> list[str]:
         """The features that read a table."""

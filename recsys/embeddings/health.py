@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 
 from recsys._compat import tf
 from recsys.embeddings.addressing import Hashes
+from recsys.embeddings.bitmap import is_index
 from recsys.embeddings.collection import EmbeddingCollection
 from recsys.embeddings.mixed_dim import FrequencyBlocks
 from recsys.embeddings.packing import SCALE_BYTES
+from recsys.embeddings.planned import PlannedRows
 from recsys.embeddings.rows import Store
 from recsys.embeddings.tables import Table
 
@@ -130,10 +132,11 @@ def table_health(
     store, readers = table.store, embeddings.owners(name)
     known = {owner: ids[owner] for owner in readers if owner in ids}
     untrained = None if initial is None else _untrained(table, initial.tables[name], known, readers)
-    weights = [weight for weight in table.weights if weight.shape.rank]  # a gradient's port is no parameter
+    # A gradient's port is no parameter, nor are a plan's bits.
+    weights = [weight for weight in table.weights if weight.shape.rank and not is_index(weight)]
     return TableHealth(
         name=name,
-        method=embeddings.config.tables[name].method,
+        method=table.method,
         features=tuple(embeddings.config.readers(name)),
         rows=store.rows,
         dim=store.dim,
@@ -184,7 +187,9 @@ def stored_bytes(checkpoint: Path, prefix: str, tables: Iterable[str]) -> dict[s
 
 
 def numbers(weight: tf.Variable, scale_bytes: int = SCALE_BYTES) -> int:
-    """How many numbers a variable holds; of int8 rows, the codes and the scale in their last bytes."""
+    """How many numbers a variable holds; of int8 rows, the codes and the scale in their last bytes; of bits, none."""
+    if is_index(weight):
+        return 0
     packed = weight.shape[0] * (scale_bytes - 1) if weight.dtype == tf.int8 else 0
     return int(weight.shape.num_elements()) - packed
 
@@ -224,6 +229,10 @@ def _untrained(table: Table, initial: Table, known: Mapping[str, Ids], readers: 
 
 def _unchanged(store: Store, initial: Store) -> NDArray[np.bool_]:
     """[V] the rows whose stored numbers are the same in both."""
+    if isinstance(store, PlannedRows):
+        starts = range(0, store.rows, BLOCK)
+        parts = [np.arange(start, min(start + BLOCK, store.rows)) for start in starts]
+        return np.concatenate([(_lookup(store, rows) == _lookup(initial, rows)).all(1) for rows in parts])
     pairs = zip(store.trained(), initial.trained(), strict=True)
     same = [(_numpy(now.variable) == _numpy(then.variable)).all(1) for now, then in pairs]
     if not same:

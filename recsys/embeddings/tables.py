@@ -25,9 +25,14 @@ from recsys.embeddings.embedded import Group
 from recsys.embeddings.given import given_vectors
 from recsys.embeddings.mgqe import CodedRows, head_and_tail
 from recsys.embeddings.mixed_dim import FrequencyBlocks, frequency_blocks
+from recsys.embeddings.plan import TablePlan
+from recsys.embeddings.planned import PlannedRows
 from recsys.embeddings.rows import FloatRows, GivenRows, LowPrecisionRows, Store, Trained
 from recsys.embeddings.seeds import seed_for
 from recsys.embeddings.served import ServedRows
+
+PLANNED = "planned"
+"""What a full table under a plan is called, in place of its method."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,7 @@ class Table(keras.layers.Layer):
         features: what `prepare` knows of all features (a sequence names another).
         vocabularies: of the training data; some methods need them.
         seed: the experiment's seed.
+        plan: what is kept of the rows; None for all.
     """
 
     def __init__(
@@ -58,11 +64,14 @@ class Table(keras.layers.Layer):
         features: Mapping[str, FeatureInfo],
         vocabularies: Vocabularies | None,
         seed: int,
+        plan: TablePlan | None = None,
     ) -> None:
         super().__init__(name=f"table_{name}", dtype="float32")
+        self.method = config.tables[name].method if plan is None else PLANNED
         readers = {reader: config.chunks(reader, name) for reader in config.readers(name)}
         self.addressing = make_addressing(config.tables[name], readers, features)
-        self.store = make_store(name, config, self.addressing, features, vocabularies, seed_for(seed, "table", name))
+        own_seed = seed_for(seed, "table", name)
+        self.store = make_store(name, config, self.addressing, features, vocabularies, own_seed, plan)
         self._limits = {reader: id_limit(features[vocabulary_of(reader, features)]) for reader in readers}
 
     def build(self, input_shape: object) -> None:
@@ -179,14 +188,19 @@ def make_store(
     features: Mapping[str, FeatureInfo],
     vocabularies: Vocabularies | None,
     seed: int,
+    plan: TablePlan | None = None,
 ) -> Store:
-    """The rows that a method has.
+    """The rows that a method has, or what a plan keeps of a full table's.
 
     Raises:
         ValueError: the method needs the vocabularies, and there are none.
         DataError: given vectors that cannot be used.
     """
     table = config.tables[name]
+    if plan is not None:
+        assert isinstance(table, FullTable)
+        assert isinstance(addressing, Offsets)
+        return PlannedRows(name, table, plan, list(addressing.sizes), seed)
     if isinstance(table, FullTable | HashedTable | MultiplexedTable):
         rows, dim, start = addressing.rows, table.dim, table.initializer
         served = table.served_precision or table.precision

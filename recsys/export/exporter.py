@@ -14,6 +14,7 @@ from recsys.bundle import BundleWriter, Description, IndexFacts, TableFacts, fie
 from recsys.bundle.manifest import INDEX, ITEM_TOWER, ITEMS, QUERY_TOWER, RANKER, RETRIEVER, USERS
 from recsys.data.dataset import SequenceInfo
 from recsys.data.prepared import Features, Prepared
+from recsys.embeddings.bitmap import is_index
 from recsys.embeddings.collection import EmbeddingCollection
 from recsys.embeddings.served import ServedRows
 from recsys.errors import ExportError
@@ -131,10 +132,10 @@ def table_facts(embeddings: EmbeddingCollection, served: Mapping[str, ServedRows
     return tuple(
         TableFacts(
             name=name,
-            method=embeddings.config.tables[name].method,
+            method=table.method,
             rows=table.store.rows,
             dim=table.store.dim,
-            precision=", ".join(dict.fromkeys(variable.dtype.name for variable in served[name].variables)),
+            precision=", ".join(dict.fromkeys(v.dtype.name for v in served[name].variables if not is_index(v))),
             bytes=sum(variable.shape.num_elements() * variable.dtype.size for variable in served[name].variables),
             features=tuple(embeddings.config.readers(name)),
         )

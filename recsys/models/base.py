@@ -9,6 +9,7 @@ import numpy as np
 
 from recsys._compat import keras, tf, tfrs
 from recsys.data.dataset import FeatureInfo
+from recsys.embeddings.bitmap import is_index
 from recsys.embeddings.collection import EmbeddingCollection
 from recsys.embeddings.config import EmbeddingsConfig
 from recsys.embeddings.optimizers import TableOptimizers, clip_by_global_norm
@@ -100,7 +101,7 @@ class EmbeddingModel(tfrs.Model):
         inside = {id(weight) for weight in tables}
         dense = [variable for variable in self.trainable_variables if id(variable) not in inside]
         return {
-            "table_parameters": sum(int(np.prod(weight.shape)) for weight in tables),
+            "table_parameters": sum(int(np.prod(weight.shape)) for weight in tables if not is_index(weight)),
             "dense_parameters": sum(int(np.prod(weight.shape)) for weight in dense),
             "table_bytes": sum(int(np.prod(weight.shape)) * weight.dtype.size for weight in tables),
         }

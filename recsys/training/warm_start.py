@@ -20,7 +20,7 @@ from recsys.data.dataset import CategoricalInfo, FeatureInfo, FingerprintInfo, N
 from recsys.embeddings.addressing import Hashes, vocabulary_rows
 from recsys.embeddings.mixed_dim import FrequencyBlocks
 from recsys.embeddings.rows import GivenRows
-from recsys.embeddings.tables import Table
+from recsys.embeddings.tables import PLANNED, Table
 from recsys.errors import ConfigError, Problem
 from recsys.models.base import EmbeddingModel, FeatureWeight
 
@@ -97,6 +97,9 @@ def _config_problems(model: EmbeddingModel, earlier: EmbeddingModel) -> Iterator
         if table != earlier_table:
             yield _problem(f"embeddings.features.{name}.table", str(table), str(earlier_table))
     for name in now.tables.keys() & then.tables.keys():
+        if PLANNED in (now.tables[name].method, then.tables[name].method):
+            found, cure = f"table {name!r} is under a plan", "a plan's `weights` carry rows over; leave out warm_start"
+            yield Problem("embeddings.plan", found, "full tables in both runs", cure)
         table_now, table_then = (side.config.tables[name].model_dump(exclude=FREE) for side in (now, then))
         same_method = table_now["method"] == table_then["method"]
         for key in table_now if same_method else ("method",):

@@ -13,6 +13,8 @@ from recsys._compat import tf
 from recsys.embeddings.collection import EmbeddingCollection
 from recsys.embeddings.config import EmbeddingsConfig
 from recsys.embeddings.optimizers import TableOptimizers
+from recsys.embeddings.plan import ElementBlock
+from recsys.embeddings.planned import PlannedRows
 from recsys.schema.config import SchemaConfig
 from tests.embeddings.methods import (
     CASES,
@@ -93,6 +95,31 @@ def changed(before: Sequence[NDArray[Any]], after: Sequence[NDArray[Any]]) -> li
         set(np.flatnonzero((one.view(np.uint8) != other.view(np.uint8)).reshape(len(one), -1).any(1)).tolist())
         for one, other in zip(before, after, strict=True)
     ]
+
+
+def reached(collection: EmbeddingCollection, rows: set[int]) -> int:
+    """How many rows of its variables the table's rows are made of: of a plan's, the kept and the shared ones."""
+    store = collection.tables["t"].store
+    if not isinstance(store, PlannedRows):
+        return len(rows)
+    total, start = 0, 0
+    for block in store.layout.blocks:
+        own = sorted(row - start for row in rows if start <= row < start + block.ids)
+        start += block.ids
+        kept = block.mask(8)[own]
+        if isinstance(block, ElementBlock):
+            total += int(kept.sum())
+        else:
+            total += int(kept.any(1).sum()) + int(block.shares and not kept.any(1).all())
+    return total
+
+
+def alone(collection: EmbeddingCollection, row: int) -> bool:
+    """Whether no other row of the table is made of what this one is made of: a plan's pruned ids share a row."""
+    store = collection.tables["t"].store
+    if not isinstance(store, PlannedRows):
+        return True
+    return bool(np.concatenate([block.mask(8) for block in store.layout.blocks])[row].any())
 
 
 def decoded(collection: EmbeddingCollection) -> NDArray[np.float32]:

@@ -5,8 +5,9 @@ Imports no test library: a fresh process (fresh.py) makes the same collections.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -19,6 +20,15 @@ from recsys._compat import tf
 from recsys.data.dataset import CategoricalInfo, FeatureInfo, NumericInfo, SequenceInfo
 from recsys.embeddings.collection import EmbeddingCollection
 from recsys.embeddings.config import EmbeddingsConfig, Precision, TableConfig
+from recsys.embeddings.plan import (
+    ElementBlock,
+    EmbeddingPlan,
+    Origin,
+    RowBlock,
+    TablePlan,
+    VocabularyPlan,
+    vocabulary_digest,
+)
 from recsys.embeddings.tables import Vocabularies
 
 Batch = dict[str, tf.Tensor]
@@ -48,6 +58,8 @@ class Case:
     readers: tuple[str, ...] = tuple(FEATURES)
     trains: bool = True
     """Whether the sparse optimizer moves its rows."""
+    plan: str | None = None
+    """Name of one of `plans`."""
     more: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -93,7 +105,53 @@ def _cases() -> dict[str, Case]:
     found["vector-fine_tuned-projected-int8"] = Case(
         {**given, "train": "fine_tuned", "projection": 6, "served_precision": "int8"}, readers=OF_MOVIES
     )
+    for name, served in (("rows", "float32"), ("rows", "int8"), ("elements", "float32"), ("both", "float16")):
+        table = {"method": "full", "dim": 8, "served_precision": served}
+        found[f"planned-{name}-{served}"] = Case(table, plan=name)
     return found
+
+
+def plans() -> dict[str, EmbeddingPlan]:
+    """Plans of the table `t`, with everything that a plan can say; every feature keeps something."""
+    rng = np.random.default_rng(7)
+
+    def bits(*shape: int) -> NDArray[np.bool_]:
+        kept = rng.random(shape) < 0.6
+        kept[:3] = [[True], [False], [True]] if len(shape) == 2 else [True, False, True]
+        return kept
+
+    user: list[RowBlock | ElementBlock] = [
+        RowBlock(ids=15, coordinates=4, kept=bits(15), pruned="shared"),
+        RowBlock(ids=25, coordinates=(1, 4, 6), kept=bits(25)),
+    ]
+    movie: list[RowBlock | ElementBlock] = [
+        RowBlock(ids=10, coordinates=8),
+        RowBlock(ids=12, coordinates=4, kept=bits(12)),
+        RowBlock(ids=8, coordinates=2, kept=np.zeros(8, bool), pruned="shared"),
+    ]
+    rest: dict[str, list[RowBlock | ElementBlock]] = {
+        "genres": [RowBlock(ids=9, coordinates=2)],
+        "price": [RowBlock(ids=2, coordinates=(7,)), RowBlock(ids=1, coordinates=0), RowBlock(ids=1, coordinates=3)],
+    }
+    by_rows = {"user": user, "movie": movie, **rest}
+    elements: dict[str, list[RowBlock | ElementBlock]] = {
+        name: [ElementBlock(kept=bits(ids, 8))] for name, ids in SIZES.items()
+    }
+    both = {"movie": [ElementBlock(kept=bits(18, 8)), *movie[1:2]], "user": user, "genres": elements["genres"]}
+    made = {"rows": by_rows, "elements": elements, "both": {**both, "price": rest["price"]}}
+    return {name: _plan(blocks, given=("movie",) if name == "both" else ()) for name, blocks in made.items()}
+
+
+def _plan(blocks: Mapping[str, list[RowBlock | ElementBlock]], given: Sequence[str]) -> EmbeddingPlan:
+    vocabularies = {}
+    for name, own in blocks.items():
+        numbers = np.random.default_rng(8).uniform(-0.05, 0.05, sum(block.numbers for block in own))
+        vocabularies[name] = VocabularyPlan(
+            digest=vocabulary_digest(FEATURES[name], partial(_values, name)),
+            blocks=tuple(own),
+            weights=numbers.astype(np.float32) if name in given else None,
+        )
+    return EmbeddingPlan(origin=Origin(method="test"), tables={"t": TablePlan(dim=8, vocabularies=vocabularies)})
 
 
 CASES = _cases()
@@ -106,11 +164,14 @@ def config_of(case: Case, folder: Path) -> EmbeddingsConfig:
     features |= {name: {"table": "rest"} for name in rest}
     features["recent"]["pooling"] = "none"
     tables = {"t": case.table, **({"rest": {"dim": 3}} if rest else {})}
-    return EmbeddingsConfig.model_validate({"tables": tables, "features": features}).at(folder)
+    plan = f"plan-{case.plan}" if case.plan else None
+    return EmbeddingsConfig.model_validate({"tables": tables, "features": features, "plan": plan}).at(folder)
 
 
 def write_given(folder: Path) -> None:
-    """Vectors for some of the movies, in no order."""
+    """Plans, and vectors for some of the movies, in no order."""
+    for name, plan in plans().items():
+        plan.save(folder / f"plan-{name}")
     values = np.random.default_rng(5).permutation(28)[:25]
     vectors = np.random.default_rng(6).normal(size=(25, 8)).astype(np.float32)
     table = pa.table({"value": [f"m{n}" for n in values], "vector": list(vectors)})

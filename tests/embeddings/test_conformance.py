@@ -16,12 +16,14 @@ from tests.embeddings.conformance import (
     EVERY,
     OPTIMIZERS,
     SCHEMA,
+    alone,
     changed,
     decoded,
     gradients,
     loss_of,
     only,
     optimizers,
+    reached,
     step,
     stored,
 )
@@ -165,7 +167,11 @@ def test_every_feature_trains_the_table(case: Case, folder: Path) -> None:
         assert not found or max(np.abs(tf.convert_to_tensor(g)).max() for g in found) > 1e-8, name
 
 
-@only(lambda case: case.trains and case.method not in ("mixed_dim", "mgqe") and "projection" not in case.table)
+@only(
+    lambda case: (
+        case.trains and case.method not in ("mixed_dim", "mgqe") and "projection" not in case.table and not case.plan
+    )
+)
 def test_the_gradient_of_the_rows_is_that_of_float32_rows(case: Case, folder: Path) -> None:
     """Rows below float32 are not differentiated but through a port; the sum over all that read a row must come out."""
     collection = collection_of(case, folder)
@@ -256,15 +262,17 @@ def test_a_step_changes_the_rows_it_reads_and_no_other_bit(case: Case, kind: str
         step(collection, by, batch(half=half), seed=half)
         moved = changed(before, stored(collection))
         rows = set(rows_of(collection, ids_read(batch(half=half))).tolist())
-        assert sum(map(len, moved)) == (len(rows) if case.trains else 0)
-        if len(moved) == 1 and case.method != "mixed_dim":
+        assert sum(map(len, moved)) == (reached(collection, rows) if case.trains else 0)
+        if len(moved) == 1 and case.method != "mixed_dim" and not case.plan:
             assert moved[0] == rows
-        rest = sorted(set(range(len(frozen))) - rows)
+        rest = [row for row in sorted(set(range(len(frozen))) - rows) if alone(collection, row)]
         assert len(rest) > 5
         np.testing.assert_array_equal(decoded(collection)[rest], frozen[rest])
         if case.trains and case.method != "mgqe":  # where a row may move and its nearest centroids stay
-            assert np.abs(decoded(collection) - frozen)[sorted(rows)].max(1).min() > 0
-    assert all(len(rows) > 0 for rows in changed(start, stored(collection)))
+            learning = [row for row in sorted(rows) if reached(collection, {row})]
+            assert np.abs(decoded(collection) - frozen)[learning].max(1).min() > 0
+    reads = any if case.plan else all  # a plan's variables may hold a few ids each
+    assert reads(len(rows) > 0 for rows in changed(start, stored(collection)))
 
 
 @EVERY
@@ -290,7 +298,7 @@ def test_steps_inside_a_graph_and_in_many_batches_lower_the_loss(case: Case, fol
 
     losses = [float(train(batch())) for _ in range(30)]
     assert np.isfinite(losses).all()
-    learnable = case.trains or "projection" in case.table
+    learnable = (case.trains or "projection" in case.table) and not case.plan  # which keeps zeros
     # Codes jump, and there are but eight of them.
     assert losses[-1] < (0.9 if case.method == "mgqe" or not learnable else 0.5) * losses[0]
 
@@ -320,6 +328,8 @@ def test_all_missing_and_all_unknown(case: Case, folder: Path, special: str) -> 
     assert np.isfinite(embedded.concat()).all()
     for name in ("history", "genres"):
         no_vector = special == "missing" or (name == "history" and case.method == "vector")
+        if case.plan:  # which may have pruned the OOV id
+            no_vector |= reached(collection, set(collection.tables["t"].rows_of(name, np.ones(1, int))[0])) == 0
         assert (np.abs(embedded.vectors()[name]).max() == 0) == no_vector
     assert embedded.sequences["recent"].mask.numpy().any() == (special == "oov")
     by = optimizers(collection.config)
@@ -331,8 +341,8 @@ def test_all_missing_and_all_unknown(case: Case, folder: Path, special: str) -> 
         ids |= dict.fromkeys(("recent", "history", "genres"), np.zeros(0, np.int64))
     allowed = set(rows_of(collection, ids).tolist())
     moved = changed(before, stored(collection))
-    assert sum(map(len, moved)) == (len(allowed) if case.trains else 0)
-    if case.trains and case.method != "mixed_dim":
+    assert sum(map(len, moved)) == (reached(collection, allowed) if case.trains else 0)
+    if case.trains and case.method != "mixed_dim" and not case.plan:
         assert moved == [allowed]
     assert all(np.isfinite(tf.cast(variable, tf.float32)).all() for variable in collection.weights)
 
