@@ -23,6 +23,7 @@ from recsys.cli import (
     export,
     init,
     inspect,
+    plan,
     prepare,
     quickstart,
     recommend,
@@ -66,6 +67,7 @@ app.command()(compare.compare)
 app.command()(export.export)
 app.command()(run.run)
 app.command()(inspect.inspect)
+app.add_typer(plan.app, name="plan")
 app.command()(recommend.recommend)
 app.command()(serve.serve)
 app.add_typer(config.app, name="config")

@@ -1,0 +1,1 @@
+"""Searches for smaller tables: each ends in an `EmbeddingPlan`."""
