@@ -62,7 +62,7 @@ def diff(
         found.append({"table": table, "field": field, **both, "common": _common(*plans, table, field)})
     for number, (path, plan) in enumerate(zip((first, second), plans, strict=True), 1):
         out.text(f"{number}: {path}  plan {plan.digest[:12]}, {plan.origin.method}, {plan.bytes():,} bytes")
-    out.table("What two plans keep", list(found[0]), [tuple(row.values()) for row in found])
+    out.table("What two plans keep", list(found[0]), [tuple(row.values()) for row in found], fraction=".2f")
     out.text("common: numbers that both keep, of those that either keeps; a dash where vocabularies differ")
     same = plans[0].digest == plans[1].digest
     out.text("the plans are the same, but perhaps for their origin" if same else "the plans differ")
