@@ -150,7 +150,7 @@ class VocabularyPlan(Config):
 
     digest: str
     """From `vocabulary_digest`."""
-    blocks: Many[Block] = Field(min_length=1)
+    blocks: Many[Block]
     """In the order of the ids, all of them."""
     weights: Floats | None = None
     """[n] where the kept numbers start, by row and then by coordinate; left out, where those of the full table would
@@ -159,6 +159,8 @@ class VocabularyPlan(Config):
 
     @model_validator(mode="after")
     def _sound(self) -> Self:
+        if not self.blocks:
+            raise ValueError("no blocks; at least one")
         numbers = sum(block.numbers for block in self.blocks)
         if self.weights is not None and self.weights.shape != (numbers,):
             raise ValueError(f"{numbers} numbers are kept, but `weights` has the shape {self.weights.shape}")

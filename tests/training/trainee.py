@@ -17,6 +17,8 @@ from recsys.data.prepared import Prepared
 from recsys.data.reader import Examples
 from recsys.embeddings.config import EmbeddingsConfig
 from recsys.embeddings.optimizers import TableOptimizers
+from recsys.embeddings.planned import PlannedRows
+from recsys.embeddings.tables import Vocabularies
 from recsys.evaluation import EvaluationConfig, evaluate_model
 from recsys.models.base import EmbeddingModel
 from recsys.models.build import make_model
@@ -54,7 +56,16 @@ def weights_digest(model: EmbeddingModel) -> str:
     return total.hexdigest()
 
 
+def rows(model: EmbeddingModel, table: str) -> list[list[float]]:
+    store = model.embeddings.tables[table].store
+    if isinstance(store, PlannedRows):
+        found: list[list[float]] = store.lookup(tf.range(store.rows)).numpy().tolist()
+        return found
+    return list(np.asarray(tf.convert_to_tensor(store.embeddings)).tolist())
+
+
 def main(world: Path, run: Path, options: dict[str, str]) -> None:
+    embeddings = EMBEDDINGS.model_copy(update={"plan": options.get("plan")})
     training = TrainingConfig(
         batch_size=int(options.get("batch", "32")),
         epochs=int(options.get("epochs", "5")),
@@ -69,13 +80,14 @@ def main(world: Path, run: Path, options: dict[str, str]) -> None:
     with strategy.scope():
         model = make_model(
             model_config(float(options.get("dropout", "0.2"))),
-            EMBEDDINGS,
+            embeddings,
             prepared.info.features,
             prepared.train_count,
             seed=7,
+            vocabularies=Vocabularies(prepared.frequencies, prepared.vocabulary),
         )
         model.compile(
-            TableOptimizers.of(EMBEDDINGS),
+            TableOptimizers.of(embeddings),
             make_dense_optimizer(training.dense_optimizer),
             training.batch_size,
         )
@@ -95,7 +107,8 @@ def main(world: Path, run: Path, options: dict[str, str]) -> None:
         "callbacks": position.callbacks,
         "step": int(model.global_step.numpy()),
         "dense": weights,
-        "ids": np.asarray(tf.convert_to_tensor(model.embeddings.tables["ids"].store.embeddings)).tolist(),
+        "ids": rows(model, "ids"),
+        "user": rows(model, "user"),
     }
     (run / f"result{task}.json").write_text(json.dumps(result))
 
