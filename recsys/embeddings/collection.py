@@ -10,6 +10,7 @@ from recsys.embeddings.addressing import vocabulary_of
 from recsys.embeddings.config import EmbeddingsConfig
 from recsys.embeddings.embedded import Embedded, Group, Padded
 from recsys.embeddings.numeric import NumberVectors, bucketize, standardize
+from recsys.embeddings.optembed import Supernet
 from recsys.embeddings.planned import plans_of
 from recsys.embeddings.pooling import AgeDecay, newest, pool
 from recsys.embeddings.rows import Trained
@@ -32,6 +33,7 @@ class EmbeddingCollection(keras.layers.Layer):
         features: what `prepare` knows of every feature.
         seed: the experiment's seed.
         vocabularies: of the training data, for methods that go by frequency or start from given vectors.
+        step: of the training, for methods that draw at random in each.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class EmbeddingCollection(keras.layers.Layer):
         features: Mapping[str, FeatureInfo],
         seed: int = 0,
         vocabularies: Vocabularies | None = None,
+        step: tf.Variable | None = None,
     ) -> None:
         super().__init__(name="embeddings", autocast=False)
         self.config = config
@@ -47,7 +50,7 @@ class EmbeddingCollection(keras.layers.Layer):
         self._entries = config.features
         plans = plans_of(config, features, vocabularies.values if vocabularies else None)
         self.tables = {
-            name: Table(name, config, features, vocabularies, seed, plans.get(name)) for name in config.tables
+            name: Table(name, config, features, vocabularies, seed, plans.get(name), step) for name in config.tables
         }
         self._decays = {
             name: AgeDecay(name=f"age_decay_{name}", dtype="float32")  # a day has more seconds than float16
@@ -75,12 +78,13 @@ class EmbeddingCollection(keras.layers.Layer):
         """What the sparse optimizers train, table by table."""
         return [trained for table in self.tables.values() for trained in table.trained()]
 
-    def call(self, batch: Batch, served: Mapping[str, ServedRows] | None = None) -> Embedded:
+    def call(self, batch: Batch, served: Mapping[str, ServedRows] | None = None, training: bool = False) -> Embedded:
         """Vectors and sequences of all features in the batch, whatever their order there.
 
         Args:
             batch: encoded features as `docs/architecture.md` lists them; `NAME.age` goes with the sequence NAME.
             served: by table, rows to read in place of the trained ones.
+            training: supernets draw widths.
         """
         names = [name for name in self.features if name in batch]
         ids, ages = self.ids_and_ages(names, batch)
@@ -90,7 +94,7 @@ class EmbeddingCollection(keras.layers.Layer):
             read = {reader: ids[reader] for reader in ids if self._entries[reader].reads(name)}
             if not read:
                 continue
-            side_by_side, many = table(read, served=served[name] if served is not None else None)
+            side_by_side, many = table(read, served[name] if served is not None else None, training)
             own = {reader for reader in read if self._entries[reader].table == name}
             for group in side_by_side:
                 cast = Group(group.names, tf.cast(group.values, self.compute_dtype))
@@ -108,6 +112,15 @@ class EmbeddingCollection(keras.layers.Layer):
         attention = Embedded([name for name in names if name in targets], searched, search)
         single = [name for name in names if name not in sequences]
         return Embedded(single, groups, sequences, attention if targets or search else None)
+
+    def thresholds(self) -> list[Trained]:
+        """What supernets descend by plain SGD."""
+        return [table.store.descending() for table in self.tables.values() if isinstance(table.store, Supernet)]
+
+    def penalty(self) -> tf.Tensor | None:
+        """What the supernets add to the loss of a batch; None where there is none."""
+        penalties = [t.store.penalty() for t in self.tables.values() if isinstance(t.store, Supernet)]
+        return tf.add_n(penalties) if penalties else None
 
     def owners(self, table: str) -> dict[str, str]:
         """Of each vocabulary that a table holds, a feature that reads it: the one with the most chunks."""

@@ -143,8 +143,26 @@ class VectorTable(_Table):
     """Width of a learned linear projection of the vectors; left out, there is none."""
 
 
+class OptEmbedTable(_Table):
+    """OptEmbed's supernet (Lyu et al., CIKM 2022): what `recsys search` trains to find rows and widths to keep.
+
+    A row counts only while its sum of sizes is above a threshold that its field learns; in training each example and
+    feature sees a prefix of random width.
+    """
+
+    method: Literal["optembed"]
+    alpha: NonNegativeFloat = 1e-4
+    """Weight of the penalty Σ exp(-threshold)."""
+    threshold_learning_rate: PositiveFloat = 1e-4
+    """Of the thresholds' plain SGD."""
+    threshold: float = 0.0
+    """Where thresholds start."""
+    initializer: InitializerConfig = NormalConfig(kind="normal", stddev=0.001)
+    """Where rows start: near zero, or no threshold reaches them."""
+
+
 TableConfig = Annotated[
-    FullTable | HashedTable | MultiplexedTable | MixedDimTable | MGQETable | VectorTable,
+    FullTable | HashedTable | MultiplexedTable | MixedDimTable | MGQETable | VectorTable | OptEmbedTable,
     Field(discriminator="method"),
     default_tag("method", "full"),
 ]

@@ -29,6 +29,8 @@ class Trained:
     """What the tape is asked for: the variable itself, or for rows below float32, which cannot be differentiated, the
     port through which their gradient comes.
     """
+    sgd: float | None = None
+    """Learning rate of plain SGD, for what no table optimizer is to train: thresholds."""
 
 
 class Store(Protocol):

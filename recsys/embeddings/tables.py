@@ -18,6 +18,7 @@ from recsys.embeddings.config import (
     MGQETable,
     MixedDimTable,
     MultiplexedTable,
+    OptEmbedTable,
     TableConfig,
     VectorTable,
 )
@@ -25,6 +26,7 @@ from recsys.embeddings.embedded import Group
 from recsys.embeddings.given import given_vectors
 from recsys.embeddings.mgqe import CodedRows, head_and_tail
 from recsys.embeddings.mixed_dim import FrequencyBlocks, frequency_blocks
+from recsys.embeddings.optembed import Supernet
 from recsys.embeddings.plan import TablePlan
 from recsys.embeddings.planned import PlannedRows
 from recsys.embeddings.rows import FloatRows, GivenRows, LowPrecisionRows, Store, Trained
@@ -55,6 +57,7 @@ class Table(keras.layers.Layer):
         vocabularies: of the training data; some methods need them.
         seed: the experiment's seed.
         plan: what is kept of the rows; None for all.
+        step: that random widths depend on, for a supernet.
     """
 
     def __init__(
@@ -65,13 +68,14 @@ class Table(keras.layers.Layer):
         vocabularies: Vocabularies | None,
         seed: int,
         plan: TablePlan | None = None,
+        step: tf.Variable | None = None,
     ) -> None:
         super().__init__(name=f"table_{name}", dtype="float32")
         self.method = config.tables[name].method if plan is None else PLANNED
         readers = {reader: config.chunks(reader, name) for reader in config.readers(name)}
         self.addressing = make_addressing(config.tables[name], readers, features)
         own_seed = seed_for(seed, "table", name)
-        self.store = make_store(name, config, self.addressing, features, vocabularies, own_seed, plan)
+        self.store = make_store(name, config, self.addressing, features, vocabularies, own_seed, plan, step)
         self._limits = {reader: id_limit(features[vocabulary_of(reader, features)]) for reader in readers}
 
     def build(self, input_shape: object) -> None:
@@ -80,13 +84,14 @@ class Table(keras.layers.Layer):
         super().build(input_shape)
 
     def call(
-        self, ids: Mapping[str, tf.Tensor], served: ServedRows | None = None
+        self, ids: Mapping[str, tf.Tensor], served: ServedRows | None = None, training: bool = False
     ) -> tuple[list[Group], dict[str, tf.Tensor]]:
         """Looks up any of its features at once, from ids [B], or [B, T] with a static T.
 
         Args:
             ids: by feature.
             served: rows to read in place of the trained ones.
+            training: a supernet draws widths.
 
         Returns:
             The vectors of features with one value, side by side; [B, T, D] for each feature with many.
@@ -105,6 +110,8 @@ class Table(keras.layers.Layer):
         store = served or self.store
         found = store.lookup(tf.reshape(rows, [-1]))
         found = tf.reshape(found, [-1, rows.shape[1], self.store.dim])
+        if training and isinstance(self.store, Supernet):
+            found = self.store.sampled(found, columns)
         return self._cut(found, columns, singles)
 
     def _unpadded(self, rows: tf.Tensor, matrix: tf.Tensor, readers: list[str], singles: int) -> tf.Tensor:
@@ -189,11 +196,12 @@ def make_store(
     vocabularies: Vocabularies | None,
     seed: int,
     plan: TablePlan | None = None,
+    step: tf.Variable | None = None,
 ) -> Store:
     """The rows that a method has, or what a plan keeps of a full table's.
 
     Raises:
-        ValueError: the method needs the vocabularies, and there are none.
+        ValueError: the method needs the vocabularies or the step, and there is none.
         DataError: given vectors that cannot be used.
     """
     table = config.tables[name]
@@ -207,9 +215,13 @@ def make_store(
         if table.precision == "float32":
             return FloatRows(name, rows, dim, start, served, seed)
         return LowPrecisionRows(name, rows, dim, start, table.precision, served, seed)
+    assert isinstance(addressing, Offsets)
+    if isinstance(table, OptEmbedTable):
+        if step is None:
+            raise ValueError(f"table {name!r}: method {table.method} needs the model's step")
+        return Supernet(name, table, addressing.sizes, seed, step)
     if vocabularies is None:
         raise ValueError(f"table {name!r}: method {table.method} needs the vocabularies")
-    assert isinstance(addressing, Offsets)
     match table:
         case MixedDimTable():
             frequencies = {owner: vocabularies.frequencies(owner) for owner in addressing.sizes}

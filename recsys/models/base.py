@@ -13,6 +13,7 @@ from recsys.embeddings.bitmap import is_index
 from recsys.embeddings.collection import EmbeddingCollection
 from recsys.embeddings.config import EmbeddingsConfig
 from recsys.embeddings.optimizers import TableOptimizers, clip_by_global_norm
+from recsys.embeddings.rows import Trained
 from recsys.embeddings.tables import Vocabularies
 from recsys.schema.config import Role
 
@@ -50,7 +51,6 @@ class EmbeddingModel(tfrs.Model):
         vocabularies: Vocabularies | None,
     ) -> None:
         super().__init__()
-        self.embeddings = EmbeddingCollection(embeddings, features, seed, vocabularies)
         # Named apart from Keras' private counter: dropout masks depend on it, so it belongs to the checkpoint.
         self.global_step = tf.Variable(
             0,
@@ -59,6 +59,7 @@ class EmbeddingModel(tfrs.Model):
             name="global_step",
             aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
         )
+        self.embeddings = EmbeddingCollection(embeddings, features, seed, vocabularies, self.global_step)
         self.loss_metric = keras.metrics.Mean("loss")
 
     def compile(
@@ -76,12 +77,16 @@ class EmbeddingModel(tfrs.Model):
     def build_from(self, batch: Batch) -> None:
         """Makes all variables, the optimizers' too, from any small batch: a checkpoint can then be restored."""
         self.example_losses(batch, training=False)
-        self.table_optimizers.build(self.embeddings.trained())
+        self.table_optimizers.build(self._trained_by_tables())
         self.optimizer.build(self.dense_variables())
+
+    def _trained_by_tables(self) -> list[Trained]:
+        """What the tables' optimizers train: rows, and thresholds."""
+        return [*self.embeddings.trained(), *self.embeddings.thresholds()]
 
     def dense_variables(self) -> list[tf.Variable]:
         """What the dense optimizer trains: all trainable variables that no sparse optimizer has."""
-        sparse = {id(trained.source) for trained in self.embeddings.trained()}
+        sparse = {id(trained.source) for trained in self._trained_by_tables()}
         return [variable for variable in self.trainable_variables if id(variable) not in sparse]
 
     def feature_weights(self) -> list[FeatureWeight]:
@@ -111,14 +116,19 @@ class EmbeddingModel(tfrs.Model):
         raise NotImplementedError
 
     def compute_loss(self, inputs: Batch, training: bool = False) -> tf.Tensor:
-        """This replica's share of the weighted mean loss over the global batch: Σ w_i loss_i / B."""
+        """This replica's share of the weighted mean loss over the global batch, Σ w_i loss_i / B, and of the tables'
+        penalty."""
         losses = self.example_losses(inputs, training) * inputs["weight"]
         self.loss_metric.update_state(losses)
-        return tf.reduce_sum(losses) / self._global_batch
+        loss = tf.reduce_sum(losses) / self._global_batch
+        penalty = self.embeddings.penalty()
+        if penalty is None:
+            return loss
+        return loss + penalty / tf.distribute.get_strategy().num_replicas_in_sync
 
     def train_step(self, inputs: Batch) -> dict[str, tf.Tensor]:
         """One step of all optimizers."""
-        tables, dense = self.embeddings.trained(), self.dense_variables()
+        tables, dense = self._trained_by_tables(), self.dense_variables()
         with tf.GradientTape() as tape:
             loss = self.compute_loss(inputs, training=True)
         gradients = tape.gradient(loss, [trained.source for trained in tables] + dense)

@@ -77,7 +77,7 @@ class Ranker(EmbeddingModel):
         self, batch: Batch, training: bool, served: Mapping[str, ServedRows] | None = None
     ) -> tuple[tf.Tensor, tf.Tensor | None]:
         """[B] log-odds, and those of the auxiliary head over the whole history, if there is one."""
-        embedded = self.embeddings({**batch["query"], **batch["item"]}, served=served)
+        embedded = self.embeddings({**batch["query"], **batch["item"]}, served=served, training=training)
         vectors, auxiliary = [embedded.concat()], None
         if self._history is not None:
             history, whole = self._history(embedded, training=training)

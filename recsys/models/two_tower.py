@@ -43,7 +43,8 @@ class Tower(keras.layers.Layer):
         self, features: Batch, training: bool = False, served: Mapping[str, ServedRows] | None = None
     ) -> tf.Tensor:
         """Embeds (from `served` rows, by table, if there are any), concatenates, transforms, normalises: float32."""
-        x = tf.cast(self._mlp(self._embeddings(features, served=served).concat(), training=training), tf.float32)
+        embedded = self._embeddings(features, served=served, training=training)
+        x = tf.cast(self._mlp(embedded.concat(), training=training), tf.float32)
         return tf.math.l2_normalize(x, -1) if self._normalize else x
 
     def input_weights(self) -> list[tuple[tf.Variable, tuple[int, ...]]]:

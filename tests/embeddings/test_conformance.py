@@ -137,7 +137,8 @@ def test_every_gradient_flows(case: Case, folder: Path) -> None:
     """To the rows, and to all that the dense optimizer trains: projections, codebooks, the decay of ages."""
     collection = collection_of(case, folder)
     trained = collection.trained()
-    dense = [v for v in collection.trainable_variables if id(v) not in {id(each.source) for each in trained}]
+    apart = {id(each.source) for each in (*trained, *collection.thresholds())}
+    dense = [v for v in collection.trainable_variables if id(v) not in apart]
     assert ("t" in {each.table for each in trained}) == case.trains
     if case.method in ("mixed_dim", "mgqe") or "projection" in case.table:
         assert len(dense) >= 2, "projections or a codebook, and the decay of ages"

@@ -8,7 +8,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys._compat import tf
+from recsys._compat import keras, tf
 from recsys.embeddings.config import EmbeddingsConfig
 from recsys.embeddings.optimizers.adagrad import Adagrad, RowwiseAdagrad
 from recsys.embeddings.optimizers.config import (
@@ -26,7 +26,8 @@ from recsys.embeddings.rows import Trained
 
 
 class TableOptimizers(tf.__internal__.tracking.AutoTrackable):
-    """One sparse optimizer for each distinct config among the tables', checkpointed as one object.
+    """One sparse optimizer for each distinct config among the tables', checkpointed as one object; and plain SGD for
+    thresholds.
 
     No `tf.Module`: a Keras model would count the slots of one that it holds among its own weights.
 
@@ -50,6 +51,7 @@ class TableOptimizers(tf.__internal__.tracking.AutoTrackable):
         self.optimizers: dict[str, SparseOptimizer] = {
             name: make_table_optimizer(config) for config, name in named.items()
         }
+        self._descents: dict[str, keras.optimizers.Optimizer] = {}
 
     @classmethod
     def of(cls, config: EmbeddingsConfig, training_rows: Mapping[str, NDArray[np.int64]] | None = None) -> Self:
@@ -67,8 +69,12 @@ class TableOptimizers(tf.__internal__.tracking.AutoTrackable):
             ValueError: a table's decay is mini-batch aware, and its `training_rows` are not there, or not one a row.
         """
         for name, optimizer in self.optimizers.items():
-            own = [each for each in trained if self._name_of[each.table] == name]
+            own = [each for each in trained if each.sgd is None and self._name_of[each.table] == name]
             optimizer.build([each.variable for each in own], self._cut(own))
+        for each in trained:
+            if each.sgd is not None:
+                self._descents[each.table] = keras.optimizers.SGD(each.sgd, jit_compile=False)
+                self._descents[each.table].build([each.variable])
 
     def _cut(self, trained: Sequence[Trained]) -> list[NDArray[np.int64]]:
         """The training rows of each variable: a table that is cut into shards has its rows in their order."""
@@ -96,10 +102,15 @@ class TableOptimizers(tf.__internal__.tracking.AutoTrackable):
             pairs = [
                 (gradient, each.variable)
                 for gradient, each in zip(gradients, trained, strict=True)
-                if self._name_of[each.table] == name
+                if each.sgd is None and self._name_of[each.table] == name
             ]
             if any(gradient is not None for gradient, _ in pairs):
                 optimizer.apply_gradients(pairs, skip_gradients_aggregation=skip_gradients_aggregation)
+        for gradient, each in zip(gradients, trained, strict=True):
+            if each.sgd is not None and gradient is not None:
+                self._descents[each.table].apply_gradients(
+                    [(gradient, each.variable)], skip_gradients_aggregation=skip_gradients_aggregation
+                )
 
     def flush(self) -> None:
         """Brings all rows up to date with their decay (see `SparseOptimizer.flush`)."""
@@ -109,7 +120,8 @@ class TableOptimizers(tf.__internal__.tracking.AutoTrackable):
     @property
     def variables(self) -> list[tf.Variable]:
         """Slots and step counters of all optimizers."""
-        return [variable for optimizer in self.optimizers.values() for variable in optimizer.variables]
+        everyone = [*self.optimizers.values(), *self._descents.values()]
+        return [variable for optimizer in everyone for variable in optimizer.variables]
 
 
 def make_table_optimizer(config: TableOptimizerConfig) -> SparseOptimizer:
