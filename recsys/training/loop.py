@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from recsys._compat import keras, tf
 from recsys.data.reader import Examples, Shard
+from recsys.embeddings.mixed_dim import FrequencyBlocks
+from recsys.embeddings.planned import PlannedRows
 from recsys.models.base import EmbeddingModel
 from recsys.training.callbacks import Resumable
 from recsys.training.checkpoints import Checkpoints, Position
@@ -98,7 +100,7 @@ def _epoch(
     iterator = iter(_distributed(examples, config, position, strategy))
     loss = float("nan")
     while position.step < examples.steps_per_epoch:
-        count = min(config.steps_per_call, examples.steps_per_epoch - position.step)
+        count = min(_steps_per_call(model, config, strategy), examples.steps_per_epoch - position.step)
         if config.checkpoint_every_steps:
             count = min(count, config.checkpoint_every_steps - position.step % config.checkpoint_every_steps)
         listeners.on_train_batch_begin(position.step)
@@ -109,6 +111,15 @@ def _epoch(
         if at_checkpoint and position.step < examples.steps_per_epoch:
             _save(checkpoints, resumable)
     return {"loss": loss}
+
+
+def _steps_per_call(model: EmbeddingModel, config: TrainingConfig, strategy: tf.distribute.Strategy) -> int:
+    """One where replicas gather sparse gradients whose lengths depend on the batch, those of tables with rows of
+    several widths: TensorFlow wants a collective to have the same shape in all steps of one graph call.
+    """
+    stores = [table.store for table in model.embeddings.tables.values()]
+    varies = any(isinstance(store, FrequencyBlocks | PlannedRows) for store in stores)
+    return 1 if varies and strategy.num_replicas_in_sync > 1 else config.steps_per_call
 
 
 def _save(checkpoints: Checkpoints, resumable: dict[str, Resumable]) -> None:
