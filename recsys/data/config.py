@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from recsys.config.base import Config, Many, default_tag
+from recsys.data.long_histories_config import LongHistoriesConfig
 from recsys.data.simulator_config import SimulatorConfig
 
 Share = Annotated[float, Field(gt=0.0, lt=1.0)]
@@ -39,7 +40,13 @@ class SimulatedSource(SimulatorConfig):
     kind: Literal["simulated"]
 
 
-Source = Annotated[FilesSource | PublicSource | SimulatedSource, Field(discriminator="kind")]
+class SimulatedHistoriesSource(LongHistoriesConfig):
+    """Long histories in which search and representation need different geometries; their ground truth is known."""
+
+    kind: Literal["simulated_histories"]
+
+
+Source = Annotated[FilesSource | PublicSource | SimulatedSource | SimulatedHistoriesSource, Field(discriminator="kind")]
 
 
 class Rule(Config):
