@@ -157,9 +157,35 @@ class TargetAttention(keras.layers.Layer):
         attention_history: tf.Tensor | None = None,
     ) -> tf.Tensor:
         """[B, T] softmax over all events, 0 for padding: what the search goes by. Arguments as for `call`."""
+        return masked_softmax(self._scores(target, history, mask, attention_target, attention_history), mask)
+
+    def keep(
+        self,
+        target: tf.Tensor,
+        history: tf.Tensor,
+        mask: tf.Tensor,
+        attention_target: tf.Tensor | None = None,
+        attention_history: tf.Tensor | None = None,
+    ) -> tf.Tensor:
+        """[B, T] what each event weighs in `main`: 0 for padding, and for what the search leaves out. Arguments as for
+        `call`.
+        """
+        scores = self._scores(target, history, mask, attention_target, attention_history)
+        weights, found = search(scores, mask, self._config.top_k)
+        rows = tf.broadcast_to(tf.range(tf.shape(found)[0])[:, tf.newaxis], tf.shape(found))
+        return tf.scatter_nd(tf.stack([rows, found], -1), weights, tf.shape(scores))
+
+    def _scores(
+        self,
+        target: tf.Tensor,
+        history: tf.Tensor,
+        mask: tf.Tensor,
+        attention_target: tf.Tensor | None,
+        attention_history: tf.Tensor | None,
+    ) -> tf.Tensor:
+        """[B, T] s_i."""
         query, _ = self._candidates(target, attention_target)
-        keys = self.events(history, mask, attention_history).keys
-        return masked_softmax(tf.linalg.matvec(keys, query), mask)
+        return tf.linalg.matvec(self.events(history, mask, attention_history).keys, query)
 
     def _main(self, value: tf.Tensor, events: Events, scores: tf.Tensor) -> tf.Tensor:
         """From scores [B, T]; the events are those of each row, or one user's for all rows."""

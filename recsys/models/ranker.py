@@ -102,6 +102,33 @@ class Ranker(EmbeddingModel):
         """[B] `logits` without dropout, as a graph that is traced once."""
         return self._score(batch, served)
 
+    def looks(self, batch: Batch, served: Mapping[str, ServedRows] | None = None) -> dict[str, tf.Tensor]:
+        """What the layers weigh by, float32; nothing where none of them weighs anything.
+
+        `attention` [B, layers, heads, F, F], of AutoInt: how much each field (row) heeds each field (column);
+        `gates` [B, heads, neurons, F], of ARM-Net: how much each neuron heeds each field; both sum to 1 over the last
+        axis, and their fields are `field_names`. `history` [B, T]: what each event weighs in the history's vector.
+        """
+        embedded = self.embeddings({**batch["query"], **batch["item"]}, served=served)
+        found = {}
+        if isinstance(self._fields, AutoInt):
+            found["attention"] = self._fields.attention_maps(embedded.fields())
+        if isinstance(self._fields, ARMNet):
+            found["gates"] = self._fields.gates(embedded.fields())
+        if self._history is not None:
+            found["history"] = self._history.weigh(embedded)
+        return found
+
+    @property
+    def field_names(self) -> tuple[str, ...]:
+        """The features that become vectors, in the order of an interaction's fields."""
+        return tuple(name for name, _ in self.embeddings.layout(*get_args(Role)))
+
+    @property
+    def history_names(self) -> tuple[str, ...]:
+        """The histories that the sequence layer reads, side by side."""
+        return tuple(_repeats(self.embeddings.config, self.embeddings.features))
+
     def feature_weights(self) -> list[FeatureWeight]:
         """The cross network's, whose output is as wide as its input, an interaction's that go by field, and the first
         kernels of the dense layers: by the features, the history or the interaction's output that they read.

@@ -9,6 +9,8 @@ from recsys.embeddings.embedded import Embedded
 from recsys.interactions.attention import Attended, TargetAttention
 from recsys.interactions.build import make_sequence_layer
 from recsys.interactions.config import SequenceConfig
+from recsys.interactions.din import DIN
+from recsys.interactions.mean_pooling import MeanPooling
 
 
 class TargetHistory(keras.layers.Layer):
@@ -38,6 +40,22 @@ class TargetHistory(keras.layers.Layer):
             return self._layer(target, history, mask)
         searched, keys, _ = self._read(embedded.attention)
         return self._layer(target, history, mask, searched, keys)
+
+    def weigh(self, embedded: Embedded) -> tf.Tensor:
+        """[B, T] float32 what each event weighs in the history's vector: 0 for padding, and for what a search leaves
+        out.
+        """
+        target, history, mask = self._read(embedded)
+        match self._layer:
+            case TargetAttention():
+                searched = () if embedded.attention is None else self._read(embedded.attention)[:2]
+                weights = self._layer.keep(target, history, mask, *searched)
+            case DIN():
+                weights = self._layer.weigh(target, history, mask)
+            case MeanPooling():
+                events = tf.cast(mask, tf.float32)
+                weights = tf.math.divide_no_nan(events, tf.reduce_sum(events, 1, keepdims=True))
+        return tf.cast(weights, tf.float32)
 
     def _read(self, embedded: Embedded) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """[B, D] targets, [B, T, D] histories, [B, T] mask."""
