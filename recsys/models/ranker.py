@@ -19,6 +19,7 @@ from recsys.interactions.config import AttentionConfig, AutoIntConfig, CrossConf
 from recsys.models.base import Batch, EmbeddingModel, FeatureWeight
 from recsys.models.config import RankerConfig
 from recsys.models.layers import MLP
+from recsys.models.streaming import StreamingRanking
 from recsys.models.target_history import TargetHistory
 from recsys.schema.config import Role
 
@@ -67,6 +68,7 @@ class Ranker(EmbeddingModel):
         self._auxiliary = (
             MLP(config.mlp, 1, seed, self.global_step, "ranker_auxiliary") if self._auxiliary_weight else None
         )
+        self._streaming = StreamingRanking()
         self._score = tf.function(lambda batch, served: self.logits(batch, served=served), reduce_retracing=True)
 
     def logits(self, batch: Batch, training: bool = False, served: Mapping[str, ServedRows] | None = None) -> tf.Tensor:
@@ -151,9 +153,15 @@ class Ranker(EmbeddingModel):
         read = crossed if self._linear is None else features
         return found + [_reading(*pair, read) for pair in self._mlp.input_weights()]
 
+    def training_metrics(self) -> list[keras.metrics.Metric]:
+        """Beside the loss, AUC and logloss of the probabilities."""
+        return [*super().training_metrics(), self._streaming]
+
     def example_losses(self, batch: Batch, training: bool) -> tf.Tensor:
         """[b] binary cross-entropy of each example, and that of the auxiliary head."""
         logits, auxiliary = self._both_logits(batch, training)
+        if training:
+            self._streaming.update_state(batch["label"], logits, batch["weight"])
         losses = tf.nn.sigmoid_cross_entropy_with_logits(labels=batch["label"], logits=logits)
         if auxiliary is None:
             return losses

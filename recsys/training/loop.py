@@ -93,10 +93,10 @@ def _epoch(
     position = checkpoints.position
     resumable = {type(c).__name__: c for c in listeners.callbacks if isinstance(c, Resumable)}
     if position.step == 0:
-        model.loss_metric.reset_state()
+        for metric in model.training_metrics():
+            metric.reset_state()
     listeners.on_epoch_begin(position.epoch)
     iterator = iter(_distributed(examples, config, position, strategy))
-    loss = float("nan")
     while position.step < examples.steps_per_epoch:
         count = min(config.steps_per_call, examples.steps_per_epoch - position.step)
         if config.checkpoint_every_steps:
@@ -108,7 +108,7 @@ def _epoch(
         at_checkpoint = config.checkpoint_every_steps and position.step % config.checkpoint_every_steps == 0
         if at_checkpoint and position.step < examples.steps_per_epoch:
             _save(checkpoints, resumable)
-    return {"loss": loss}
+    return model.training_logs()
 
 
 def _save(checkpoints: Checkpoints, resumable: dict[str, Resumable]) -> None:
