@@ -72,11 +72,16 @@ class ExperimentConfig(Config):
         return self
 
     def _data_problems(self) -> list[Misfit]:
-        if isinstance(self.data.split, (TemporalSplit, LeaveLastOut)) and self.table_schema.timestamp is None:
-            return [
-                (("data", "split", "kind"), f"{self.data.split.kind} needs schema.timestamp; name it, or use random")
-            ]
-        return []
+        if self.table_schema.timestamp is not None:
+            return []
+        found = list[Misfit]()
+        if isinstance(self.data.split, (TemporalSplit, LeaveLastOut)):
+            text = f"{self.data.split.kind} needs schema.timestamp; name it, or use random"
+            found.append((("data", "split", "kind"), text))
+        if self.data.min_history:
+            text = "histories are empty without schema.timestamp; name it, or remove min_history"
+            found.append((("data", "min_history"), text))
+        return found
 
     def _table_problems(self) -> list[Misfit]:
         """What a table asks of the model and of the devices."""
@@ -118,8 +123,9 @@ class ExperimentConfig(Config):
 
     def _ranker_problems(self, model: RankerConfig) -> list[Misfit]:
         found, features = list[Misfit](), self.table_schema.inputs("user", "context", "item")
-        if self.data.negatives is None:
-            found.append((("data", "negatives"), "a ranker learns from negatives too; say which events are"))
+        if self.data.negatives is None and self.data.sampled_negatives is None:
+            text = "a ranker learns from negatives too; say which events are, or have data.sampled_negatives drawn"
+            found.append((("data", "negatives"), text))
         if not features:
             found.append((("schema", "features"), "there is no feature to rank by; add one"))
         elif not self.embeddings.problems(self.table_schema):

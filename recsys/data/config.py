@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from recsys.config.base import Config, Many, default_tag
+from recsys.config.base import Config, Many, default_tag, misfits
 from recsys.data.long_histories_config import LongHistoriesConfig
 from recsys.data.simulator_config import SimulatorConfig
 
@@ -62,6 +62,20 @@ class Rule(Config):
         if self.at_least is None and self.at_most is None and self.one_of is None:
             raise ValueError("a rule needs at_least, at_most or one_of")
         return self
+
+
+class SampledNegatives(Config):
+    """Negatives drawn at random, for logs that say only what was chosen.
+
+    Each example of each part gets its own: items that the user has in no positive event of any part, distinct, with the
+    user, time, history, weight and context features of the example. They are no events: no vocabulary, count or
+    statistic knows them. That held-out positives are never drawn is the published protocols' way, and knows the future.
+    """
+
+    per_positive: PositiveInt = 1
+    """How many each positive example gets."""
+    distribution: Literal["uniform", "popularity"] = "uniform"
+    """Each item of the catalogue alike, or in proportion to its positive training events (never those without)."""
 
 
 class _Shares(Config):
@@ -176,9 +190,26 @@ class DataConfig(Config):
     negatives: Rule | None = None
     """Which events count as negative: a ranker needs them, a two_tower trains on the positives alone. Events that are
     neither are dropped, before the split."""
+    sampled_negatives: SampledNegatives | None = None
+    """Negatives drawn at random, where no events are negative."""
+    min_history: NonNegativeInt = 0
+    """Least number of events in an example's history. Positive events with fewer stay known (they stand in histories,
+    vocabularies of users and items, and counts) but are no examples; negative ones are dropped."""
     split: Split = TemporalSplit(kind="temporal")
     seed: Annotated[int, Field(ge=0)] = 0
-    """Seed of random splits and of the order of the training shards."""
+    """Seed of random splits, of sampled negatives and of the order of the training shards."""
     engine: Engine = DuckDBEngine()
     rows_per_group: PositiveInt = 65_536
     """Rows in a Parquet row group: the unit that the reader shuffles."""
+
+    @model_validator(mode="after")
+    def _negatives_are_of_one_sort(self) -> Self:
+        if self.sampled_negatives is None:
+            return self
+        if self.negatives is not None:
+            text = "data.negatives says already which events are negative; remove one of the two"
+            raise misfits([(("sampled_negatives",), text)])
+        if isinstance(self.split, ColdItemsSplit):
+            text = "cold_items holds items out, and drawn negatives would train on them; choose another kind of split"
+            raise misfits([(("sampled_negatives",), text)])
+        return self

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import Field
 
 from recsys.config.base import Config, Many
+from recsys.data.config import SampledNegatives
 from recsys.schema.config import Role, SchemaConfig
 
 FORMAT = 1
@@ -91,6 +92,7 @@ class Counts(Config):
     events: int
     """Positive events: the rows of `events/`."""
     train: int
+    """Examples, sampled negatives included."""
     valid: int
     test: int
     dropped: int
@@ -123,6 +125,8 @@ class DatasetInfo(Config):
     counts: Counts
     split: str
     """Kind of split."""
+    sampled_negatives: SampledNegatives | None = None
+    """How the examples of label 0 were drawn; None: they are events."""
     has_time: bool
     rows_per_group: int
     suspicions: Many[Suspicion] = ()

@@ -14,6 +14,7 @@ from recsys.data.dataset import MISSING, STAGES, FeatureInfo, Part, VectorInfo
 from recsys.data.prepare.columns import stored
 from recsys.data.prepare.engine import Runner
 from recsys.data.prepare.entities import fixed, plain
+from recsys.data.prepare.negatives import KEY, NegativeSampler
 from recsys.data.prepare.splits import TRAIN
 from recsys.data.prepare.statistics import describe
 from recsys.data.prepare.vocabulary import Encoder, Values, make_encoder
@@ -66,8 +67,8 @@ class Examples:
         found = self._runner.fetch(counts).sort_by("value")
         return Values(plain(found["value"].combine_chunks()), found["count"].to_numpy().astype(np.int64))
 
-    def batches(self, part: Part, users: ir.Table) -> Iterator[pa.RecordBatch]:
-        """The examples of a part by digest; `users`: (user_index, event_start)."""
+    def batches(self, part: Part, users: ir.Table, sampler: NegativeSampler | None) -> Iterator[pa.RecordBatch]:
+        """The examples of a part by digest, or mixed with sampled negatives; `users`: (user_index, event_start)."""
         rows = self._events.filter(self._events.stage == STAGES[part]).join(users, "user_index")
         rows = rows.mutate(history_stop=rows.event_start + rows.before)
         for name, ids in self._ids.items():
@@ -76,7 +77,9 @@ class Examples:
         columns = [name for name in BASE if name in rows.columns and name != "stage"]
         features = {name: self._column(rows, name) for name in self._features}
         ordered = rows.order_by([rows.digest, rows.user_index, rows.position])
-        return self._runner.batches(ordered.select(*columns, **features))
+        if sampler is None:
+            return self._runner.batches(ordered.select(*columns, **features))
+        return sampler.mixed(self._runner.batches(ordered.select(*columns, **features, **{KEY: ordered.digest})))
 
     def _column(self, rows: ir.Table, name: str) -> ir.Value:
         return rows[f"id_{name}"].fill_null(MISSING) if name in self._ids else rows[stored(name)]

@@ -82,6 +82,16 @@ def _config_problems(data: DataConfig, schema: SchemaConfig) -> Iterator[Problem
             "data.split.kind", f"{data.split.kind!r}, but the schema names no timestamp", "a split that needs no time",
             "name the column in schema.timestamp, or choose kind: random",
         )  # fmt: skip
+    if schema.timestamp is None and data.min_history:
+        yield Problem(
+            "data.min_history", f"{data.min_history}, but the schema names no timestamp, so histories are empty", "0",
+            "name the column in schema.timestamp, or remove it",
+        )  # fmt: skip
+    if schema.propensity is not None and data.sampled_negatives is not None:
+        yield Problem(
+            "data.sampled_negatives", "drawn, but schema.propensity says how probable what was logged was",
+            "logged negatives, or no propensity", "remove schema.propensity, or use data.negatives",
+        )  # fmt: skip
 
 
 def _label_problems(events: Table, layout: Layout, data: DataConfig, schema: SchemaConfig) -> Iterator[Problem]:
