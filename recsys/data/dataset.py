@@ -8,7 +8,7 @@ from pydantic import Field
 
 from recsys.config.base import Config, Many
 from recsys.data.config import SampledNegatives
-from recsys.schema.config import Role, SchemaConfig
+from recsys.schema.config import Role, SchemaConfig, Transform
 
 FORMAT = 1
 MISSING = 0
@@ -63,13 +63,14 @@ class NumericInfo(_Info):
     """A number, stored raw (float32, NaN for missing); the model's graph transforms it by these training statistics."""
 
     kind: Literal["numeric"] = "numeric"
-    transform: Literal["standardize", "log", "bucketize"]
+    transform: Transform
     mean: float
-    """Mean over the training rows (after the log, for `log`)."""
+    """Mean over the training rows, after the logarithm of those that have one."""
     std: float
     """Standard deviation, likewise; 1 for a constant column."""
     boundaries: Many[float] = ()
-    """Strictly rising quantiles, for `bucketize`: the id is 0 for missing, else 1 + number of boundaries <= x."""
+    """Strictly rising quantiles, for `bucketize`: the id is 0 for missing, else 1 + number of boundaries <= x. For
+    `log_squared_buckets` whole numbers, and x is the number after that transform."""
 
 
 class VectorInfo(_Info):
@@ -82,6 +83,18 @@ class VectorInfo(_Info):
 FeatureInfo = Annotated[
     CategoricalInfo | FingerprintInfo | SequenceInfo | NumericInfo | VectorInfo, Field(discriminator="kind")
 ]
+
+
+class LabelInfo(Config):
+    """A further label: of how many training examples it is known, and of how many it is 1."""
+
+    known: int
+    positive: int
+
+
+def label_column(name: str) -> str:
+    """The column of the examples that holds a further label: 0, 1 or NaN for unknown. No feature can have this name."""
+    return f"label.{name}"
 
 
 class Counts(Config):
@@ -122,6 +135,8 @@ class DatasetInfo(Config):
     """SHA-256 over the data and schema config, the source files' contents and the format: the cache key."""
     table_schema: SchemaConfig
     features: dict[str, FeatureInfo]
+    labels: dict[str, LabelInfo] = Field(default_factory=dict)
+    """Further labels of the examples."""
     counts: Counts
     split: str
     """Kind of split."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recsys.data.dataset import CategoricalInfo, NumericInfo
+from recsys.data.numbers import transformed
 from recsys.data.prepared import Prepared
 from recsys.errors import Problem
 from recsys.evaluation.shards import shards
@@ -66,10 +68,10 @@ def _min_count(prepared: Prepared, name: str) -> int:
     return feature.encoding.min_count
 
 
-def _bucket_count(prepared: Prepared, name: str) -> int:
+def _number(prepared: Prepared, name: str) -> Numeric:
     feature = prepared.info.table_schema.features[name]
     assert isinstance(feature, Numeric)
-    return feature.bucket_count
+    return feature
 
 
 class _Training:
@@ -86,7 +88,7 @@ class _Training:
         self.ids = {name: np.zeros(i.rows, np.int64) for name, i in features.items() if isinstance(i, CategoricalInfo)}
         """By feature: how many training rows hold each id."""
         self.numbers = {
-            name: _Numbers(info, _bucket_count(prepared, name))
+            name: _Numbers(info, _number(prepared, name))
             for name, info in features.items()
             if isinstance(info, NumericInfo)
         }
@@ -122,24 +124,29 @@ def _held(ids: NDArray, rows: NDArray[np.int64], count: int) -> NDArray[np.int64
 class _Numbers:
     """Mean, deviation and quantiles of a numeric feature, from values that come in any number of pieces."""
 
-    def __init__(self, info: NumericInfo, bucket_count: int) -> None:
+    def __init__(self, info: NumericInfo, feature: Numeric) -> None:
         self._info = info
-        self._bucket_count = bucket_count
+        self._feature = feature
         self._total = 0
         self._sums = np.zeros(2)
         """Of (x - m) and of its square, for m the mean to be checked, so that large numbers cancel."""
         self._bounds = np.array(info.boundaries)
         self._below = np.zeros(len(info.boundaries), np.int64)
         self._upto = np.zeros(len(info.boundaries), np.int64)
+        self._rows = Counter[float]()
+        """Of each whole number, for `log_squared_buckets`."""
 
     def add(self, values: NDArray, rows: NDArray[np.int64]) -> None:
         """Values, NaN for missing, and how many training rows hold each."""
         known = ~np.isnan(values) & (rows > 0)
         x, rows = values[known].astype(np.float64), rows[known]
-        squashed = np.sign(x) * np.log1p(np.abs(x)) if self._info.transform == "log" else x
-        off = squashed - self._info.mean
+        x = transformed(x, self._info.transform)
+        off = x - self._info.mean
         self._total += int(rows.sum())
         self._sums += (off @ rows, off**2 @ rows)
+        if self._info.transform == "log_squared_buckets":
+            found, place = np.unique(x, return_inverse=True)
+            self._rows.update(dict(zip(found.tolist(), np.bincount(place, rows).tolist(), strict=True)))
         below, upto = np.searchsorted(self._bounds, x, "right"), np.searchsorted(self._bounds, x, "left")
         for count, place in ((self._below, below), (self._upto, upto)):
             count += np.bincount(place, weights=rows, minlength=len(count) + 1).cumsum()[:-1].astype(np.int64)
@@ -158,13 +165,19 @@ class _Numbers:
             yield f"its standard deviation is {self._info.std:.6g}", f"{std:.6g}"
         if self._info.transform == "bucketize" and not self._are_quantiles():
             yield f"its {len(self._bounds)} bucket boundaries are no quantiles", "equally filled buckets"
+        if self._info.transform == "log_squared_buckets":
+            least = self._feature.bucket_rows
+            frequent = sorted(number for number, rows in self._rows.items() if rows >= least)
+            if frequent != self._bounds.tolist():
+                expected = f"the {len(frequent)} whole numbers with {least} rows or more"
+                yield f"its {len(self._bounds)} buckets are other numbers", expected
 
     def _are_quantiles(self) -> bool:
         """Whether every quantile is a boundary, and every boundary a quantile.
 
         The value of rank r is the boundary with at most r values below it and more than r up to it.
         """
-        ranks = self._total * np.arange(1, self._bucket_count) // self._bucket_count
+        ranks = self._total * np.arange(1, self._feature.bucket_count) // self._feature.bucket_count
         boundary = np.searchsorted(self._upto, ranks, side="right")
         if boundary.max(initial=-1) >= len(self._bounds):
             return False
