@@ -305,6 +305,7 @@ class Experiment:
             prepared.train_count,
             self.config.seed,
             Vocabularies(prepared.frequencies, prepared.vocabulary),
+            prepared.info.known_labels,
         )
 
     @cached_property

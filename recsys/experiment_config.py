@@ -126,6 +126,10 @@ class ExperimentConfig(Config):
         if self.data.negatives is None and self.data.sampled_negatives is None:
             text = "a ranker learns from negatives too; say which events are, or have data.sampled_negatives drawn"
             found.append((("data", "negatives"), text))
+        for name in sorted(model.further_heads.keys() - self.data.labels.keys()):
+            there = ", ".join(["label", *self.data.labels])
+            text = f"there is no label {name!r}, only {there}; add data.labels.{name}, or remove this head"
+            found.append((("model", "heads", name), text))
         if not features:
             found.append((("schema", "features"), "there is no feature to rank by; add one"))
         elif not self.embeddings.problems(self.table_schema):

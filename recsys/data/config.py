@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from recsys.config.base import Config, Many, default_tag, misfits
+from recsys.config.base import Config, Many, Misfit, default_tag, misfits
 from recsys.data.long_histories_config import LongHistoriesConfig
 from recsys.data.simulator_config import SimulatorConfig
 
+MAIN_LABEL = "label"
+"""The label that ranks: what `positives` and `negatives` say."""
 Share = Annotated[float, Field(gt=0.0, lt=1.0)]
 SHARE_DIGITS = 12
 """Sums of shares are rounded to so many decimals: 0.1 + 0.2 is 0.3."""
@@ -190,6 +193,9 @@ class DataConfig(Config):
     negatives: Rule | None = None
     """Which events count as negative: a ranker needs them, a two_tower trains on the positives alone. Events that are
     neither are dropped, before the split."""
+    labels: dict[str, Rule] = Field(default_factory=dict)
+    """Further labels of the positive and negative events, for a ranker's `heads`: 1 where the rule holds, else 0, and
+    unknown where its column holds nothing."""
     sampled_negatives: SampledNegatives | None = None
     """Negatives drawn at random, where no events are negative."""
     min_history: NonNegativeInt = 0
@@ -201,6 +207,26 @@ class DataConfig(Config):
     engine: Engine = DuckDBEngine()
     rows_per_group: PositiveInt = 65_536
     """Rows in a Parquet row group: the unit that the reader shuffles."""
+
+    @property
+    def rules(self) -> dict[str, Rule]:
+        """Every rule, by the key that holds it."""
+        own = {"positives": self.positives, "negatives": self.negatives}
+        named = {f"labels.{name}": rule for name, rule in self.labels.items()}
+        return {key: rule for key, rule in own.items() if rule is not None} | named
+
+    @model_validator(mode="after")
+    def _labels_have_names(self) -> Self:
+        found = list[Misfit]()
+        for name in self.labels:
+            if name == MAIN_LABEL:
+                found.append((("labels", name), "so the label that positives and negatives make is called; rename it"))
+            elif not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
+                text = f"label name {name!r} must be a letter, then letters, digits and underscores; rename it"
+                found.append((("labels", name), text))
+        if found:
+            raise misfits(found)
+        return self
 
     @model_validator(mode="after")
     def _negatives_are_of_one_sort(self) -> Self:

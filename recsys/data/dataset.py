@@ -148,6 +148,11 @@ class DatasetInfo(Config):
     """Features that seem to know the future; the evaluation decides what becomes of them."""
 
     @property
+    def known_labels(self) -> dict[str, float]:
+        """Of what share of the training examples each further label is known."""
+        return {name: label.known / self.counts.train for name, label in self.labels.items()}
+
+    @property
     def inputs(self) -> dict[str, FeatureInfo]:
         """The features that the model reads."""
         return {name: info for name, info in self.features.items() if info.input}

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from recsys._compat import tf
-from recsys.data.dataset import Part
+from recsys.data.dataset import Part, label_column
 from recsys.data.prepared import Prepared, dense
 from recsys.errors import DataError
 from recsys.files import new_folder
@@ -208,7 +208,9 @@ class Examples:
         own: dict[str, NDArray] = {name: table[name].to_numpy() for name in _OWN if name in table.column_names}
         context = {name: dense(table[name], prepared.info, name) for name in prepared.names("context")}
         user, item = own["user_index"], own["item_index"]
-        return {
+        labels = {name: table[label_column(name)].to_numpy() for name in prepared.info.labels}
+        further = {"labels": labels} if labels else {}
+        return further | {
             "query": prepared.query_features(user, own["history_stop"], context, own.get("time")),
             "item": {name: column[item] for name, column in prepared.item_features.items()},
             "user_index": user,

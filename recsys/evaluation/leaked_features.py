@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from recsys.data.dataset import PARTS, STAGES, NumericInfo, Suspicion
+from recsys.data.dataset import PARTS, STAGES, NumericInfo, Suspicion, label_column
 from recsys.data.prepared import Prepared
 from recsys.errors import Problem
 from recsys.evaluation.shards import Rows, event_users, shards
@@ -128,7 +128,9 @@ def _feature_leak(prepared: Prepared, entity: Entity, name: str, statistics: lis
 def _statistics(prepared: Prepared, entity: Entity) -> Iterator[_Statistic]:
     """The statistics that people put into their tables; those that are alike for all are left out."""
     whole, known = _Tally(prepared, entity), _Tally(prepared, entity)
-    columns = [f"{entity}_index", "label", "weight", *(["time"] if prepared.info.has_time else [])]
+    labels = {name: label_column(name) for name in prepared.info.labels}
+    time = ["time"] if prepared.info.has_time else []
+    columns = [f"{entity}_index", "label", "weight", *time, *labels.values()]
     for part in PARTS:
         for rows in shards(prepared, part, columns):
             whole.add(rows)
@@ -136,6 +138,8 @@ def _statistics(prepared: Prepared, entity: Entity) -> Iterator[_Statistic]:
                 known.add(rows)
     yield _Statistic("share of positive events", whole.mean(whole.positives), known.mean(known.positives))
     yield _Statistic("mean weight", whole.mean(whole.weight), known.mean(known.weight))
+    for name, column in labels.items():
+        yield _Statistic(f"share of events with label {name!r}", whole.share(column), known.share(column))
     for rows in _context(prepared, entity):
         whole.add(rows)
         known.add(rows)
@@ -162,6 +166,9 @@ class _Tally:
         self.positives = np.zeros(size, np.int64)
         self.weight = np.zeros(size)
         self._last = np.full(size, NEVER)
+        labels = [label_column(name) for name in prepared.info.labels]
+        self._known = {column: np.zeros((2, size)) for column in labels}
+        """Events with a further label of 1, and those of which it is known."""
 
     def add(self, rows: Rows) -> None:
         """More events."""
@@ -171,6 +178,16 @@ class _Tally:
         self.weight += np.bincount(index, rows["weight"], minlength=size)
         if "time" in rows:
             np.maximum.at(self._last, index, rows["time"])
+
+        for column, (ones, known) in self._known.items():
+            labels = rows.get(column, np.full(len(index), np.nan))
+            ones += np.bincount(index[labels == 1], minlength=size)
+            known += np.bincount(index[~np.isnan(labels)], minlength=size)
+
+    def share(self, column: str) -> NDArray[np.float64]:
+        """Of label 1 among the events whose further label is known; NaN without such events."""
+        ones, known = self._known[column]
+        return np.divide(ones, known, out=np.full(len(known), np.nan), where=known > 0)
 
     def mean(self, total: NDArray) -> NDArray[np.float64]:
         """`total` by event; NaN without events."""

@@ -7,11 +7,10 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 
 from recsys.config.base import Config, Many, Misfit, default_tag, misfits
+from recsys.data.config import MAIN_LABEL
 from recsys.interactions.config import InteractionConfig, SequenceConfig
 from recsys.objectives.config import BinaryCrossEntropyConfig, InBatchSoftmaxConfig, PointwiseLossConfig
 
-MAIN = "label"
-"""The head of the label that ranks."""
 Rate = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
@@ -98,7 +97,7 @@ class RankerConfig(Config):
     @property
     def further_heads(self) -> dict[str, HeadConfig]:
         """The heads but for the one that ranks."""
-        return {name: head for name, head in self.heads.items() if name != MAIN}
+        return {name: head for name, head in self.heads.items() if name != MAIN_LABEL}
 
     def loss_of(self, head: str) -> PointwiseLossConfig:
         """The loss of a head, or of the only one."""
@@ -110,8 +109,8 @@ class RankerConfig(Config):
         found = list[Misfit]()
         if self.structure == "parallel" and self.interaction is None:
             found.append((("structure",), "there is no interaction to be parallel to; name one, or leave this out"))
-        if self.heads and MAIN not in self.heads:
-            found.append((("heads",), f"none is {MAIN!r}, which ranks; add `{MAIN}: {{}}`"))
+        if self.heads and MAIN_LABEL not in self.heads:
+            found.append((("heads",), f"none is {MAIN_LABEL!r}, which ranks; add `{MAIN_LABEL}: {{}}`"))
         elif self.heads and not any(head.weight for head in self.heads.values()):
             found.append((("heads",), "all weights are 0; nothing would be learned"))
         if self.experts is not None and not self.heads:

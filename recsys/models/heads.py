@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from recsys._compat import keras, tf
 from recsys.embeddings.seeds import seed_for
 from recsys.models.config import HeadConfig, MLPConfig, MMoEConfig
 from recsys.models.layers import MLP
+from recsys.objectives.pointwise import Loss, pointwise_loss
 
 
 class Heads(keras.layers.Layer):
@@ -39,7 +40,9 @@ class Heads(keras.layers.Layer):
         super().__init__(name=name)
         bottoms = [f"{name}_shared"] if experts is None else [f"{name}_expert_{n}" for n in range(experts.count)]
         self._bottoms = [MLP(shared, None, seed, step, bottom) for bottom in bottoms]
-        self._gates = [] if experts is None else [_gate(experts.count, seed, f"{name}_gate_{head}") for head in heads]
+        self._gates = (
+            [] if experts is None else [unbiased(experts.count, seed, f"{name}_gate_{head}") for head in heads]
+        )
         self._towers = [MLP(config, 1, seed, step, f"{name}_tower_{head}") for head, config in heads.items()]
 
     def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
@@ -67,6 +70,31 @@ class Heads(keras.layers.Layer):
         return gates + (shared or [pair for tower in self._towers for pair in tower.input_weights()])
 
 
-def _gate(experts: int, seed: int, name: str) -> keras.layers.Layer:
+class LinearHeads(keras.layers.Layer):
+    """A linear logit for each head, without bias: [B, n] -> [B, H]."""
+
+    def __init__(self, heads: Iterable[str], seed: int, name: str) -> None:
+        super().__init__(name=name)
+        self._heads = [unbiased(1, seed, f"{name}_{head}") for head in heads]
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        """All of them."""
+        return tf.concat([head(x) for head in self._heads], -1)
+
+
+def unbiased(width: int, seed: int, name: str) -> keras.layers.Layer:
+    """A linear layer without bias: [B, n] -> [B, width]."""
     initializer = keras.initializers.GlorotUniform(seed=seed_for(seed, "dense", name))
-    return keras.layers.Dense(experts, use_bias=False, kernel_initializer=initializer, name=name)
+    return keras.layers.Dense(width, use_bias=False, kernel_initializer=initializer, name=name)
+
+
+def known_losses(loss: Loss, labels: tf.Tensor, logits: tf.Tensor, share: float) -> tf.Tensor:
+    """[b] losses of a label that is not known of every example: 0 where it is NaN, and divided by the `share` of the
+    known among all training examples elsewhere.
+
+    So the mean over all examples is that over the known ones, and every known example weighs alike, however many of its
+    batch are known.
+    """
+    known = ~tf.math.is_nan(labels)
+    losses = pointwise_loss(loss, tf.where(known, labels, tf.zeros_like(labels)), logits)
+    return tf.where(known, losses / share, tf.zeros_like(losses))

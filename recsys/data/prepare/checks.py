@@ -162,6 +162,11 @@ def _propensity_checks(name: str, column: ir.Column) -> Iterator[_Check]:
 
 
 def _rule_checks(table: Table, data: DataConfig) -> Iterator[_Check]:
+    for further in data.labels.values():
+        if _is_numeric(further, table.rows[further.column]):
+            yield from _number_checks(
+                further.column, table.rows[further.column], "numbers (none: the label is unknown)"
+            )
     for rule in (data.positives, data.negatives):
         if rule is None:
             continue

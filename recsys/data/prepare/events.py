@@ -8,6 +8,7 @@ import ibis
 import ibis.expr.types as ir
 
 from recsys.data.config import DataConfig, Rule
+from recsys.data.dataset import label_column
 from recsys.data.prepare.columns import canonical, form, number, stored, text
 from recsys.data.prepare.layout import Layout
 from recsys.data.prepare.times import moment
@@ -37,7 +38,14 @@ def labels(rows: ir.Table, data: DataConfig) -> tuple[ir.BooleanValue, ir.Boolea
     return ~negative, negative
 
 
+def further_label(rows: ir.Table, rule: Rule) -> ir.FloatingValue:
+    """1 where the rule holds, 0 where it does not, null where its column holds nothing."""
+    holds = _holds(rows, rule)
+    return ibis.cases((holds, 1.0), (~holds, 0.0)).cast("float32")
+
+
 def _holds(rows: ir.Table, rule: Rule) -> ir.BooleanValue:
+    """Null where the column holds nothing."""
     column = rows[rule.column]
     holds = ibis.literal(True)
     if rule.at_least is not None:
@@ -55,9 +63,9 @@ def _holds(rows: ir.Table, rule: Rule) -> ir.BooleanValue:
 def keep(rows: ir.Table, layout: Layout, data: DataConfig, schema: SchemaConfig) -> ir.Table:
     """The positive and negative events with canonical columns.
 
-    user, item: text; time: int64 (if there is one); label, weight: float32; propensity: float64 (if there is one); the
-    features read from the event log; `values`, the digest of all that (numbers apart, which have no portable text:
-    `ranked` lets them break ties).
+    user, item: text; time: int64 (if there is one); label, weight: float32; further labels: float32, null for unknown;
+    propensity: float64 (if there is one); the features read from the event log; `values`, the digest of all that (but
+    for numbers, further labels among them, which have no portable text: `ranked` lets them break ties).
     """
     positive, negative = labels(rows, data)
     columns: dict[str, ir.Value] = {
@@ -74,6 +82,8 @@ def keep(rows: ir.Table, layout: Layout, data: DataConfig, schema: SchemaConfig)
         columns["time"] = moment(rows[schema.timestamp], schema.timestamp_unit)
     if layout.title == "events" and schema.title is not None:
         columns[TITLE] = text(rows[schema.title])
+    for name, rule in data.labels.items():
+        columns[label_column(name)] = further_label(rows, rule)
     for name, feature in layout.events.items():
         columns[stored(name)] = canonical(feature, rows[schema.column(name)])
     kept = rows.filter(positive | negative) if data.positives is not None else rows

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys.data.dataset import MISSING, STAGES, FeatureInfo, Part, VectorInfo
+from recsys.data.dataset import MISSING, STAGES, FeatureInfo, Part, VectorInfo, label_column
 from recsys.data.prepare.columns import stored
 from recsys.data.prepare.engine import Runner
 from recsys.data.prepare.entities import fixed, plain
@@ -75,6 +75,7 @@ class Examples:
             codes = ids.select(**{f"value_{name}": ids.value, f"id_{name}": ids.id})
             rows = rows.left_join(codes, rows[stored(name)] == codes[f"value_{name}"])
         columns = [name for name in BASE if name in rows.columns and name != "stage"]
+        columns += [name for name in rows.columns if name.startswith(label_column(""))]
         features = {name: self._column(rows, name) for name in self._features}
         ordered = rows.order_by([rows.digest, rows.user_index, rows.position])
         if sampler is None:
@@ -87,8 +88,10 @@ class Examples:
     def finish(self, name: str, column: pa.Array) -> pa.Array:
         """A column of a batch as it is written."""
         match self._features.get(name):
-            case None:
+            case None if name in BASE:
                 return column.cast(BASE[name])
+            case None:
+                return pc.fill_null(column.cast(pa.float32()), float("nan"))  # a further label
             case MultiValued():
                 return self._encoders[name].encode_lists(plain(column))
             case Numeric():

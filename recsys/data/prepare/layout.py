@@ -95,11 +95,11 @@ def _config_problems(data: DataConfig, schema: SchemaConfig) -> Iterator[Problem
 
 
 def _label_problems(events: Table, layout: Layout, data: DataConfig, schema: SchemaConfig) -> Iterator[Problem]:
-    deciding = {rule.column for rule in (data.positives, data.negatives) if rule is not None}
+    deciding = {rule.column for rule in data.rules.values()}
     for name, feature in layout.events.items():
         if feature.input and schema.column(name) in deciding:
             yield Problem(
-                events.at(schema.column(name)), f"decides the label and is feature {name!r}, which the model reads",
+                events.at(schema.column(name)), f"decides a label and is feature {name!r}, which the model reads",
                 "features that are known before the event", f"remove {name!r}, or give it `input: false`",
             )  # fmt: skip
 
@@ -122,9 +122,8 @@ def _column_problems(
         yield from _problems(tables["items"], schema.item, "an id", CATEGORIES)
     if "users" in tables:
         yield from _problems(tables["users"], schema.user, "an id", CATEGORIES)
-    for side, rule in (("positives", data.positives), ("negatives", data.negatives)):
-        if rule is not None:
-            yield from _rule_problems(events, f"data.{side}", rule)
+    for key, rule in data.rules.items():
+        yield from _rule_problems(events, f"data.{key}", rule)
     for role, table in tables.items():
         for name, feature in layout.of(role).items():
             yield from _feature_problems(table, schema.column(name), name, feature)

@@ -9,6 +9,7 @@ import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
 from recsys.data.config import SampledNegatives
+from recsys.data.dataset import label_column
 from recsys.data.prepare.events import DIGEST_LENGTH
 from recsys.data.prepare.write import regrouped
 from recsys.errors import DataError
@@ -120,8 +121,12 @@ class NegativeSampler:
         row, nth = np.divmod(np.arange(len(items)), 1 + self._count)
         order = np.argsort(noise(keys[row], self._count + nth), kind="stable")
         table = block.drop_columns(KEY).take(pa.array(row[order]))
-        label = (nth[order] == 0).astype(np.float32)
-        for name, column in {"item_index": items[order], "label": label}.items():
+        drawn = nth[order] > 0
+        columns = {"item_index": items[order], "label": (~drawn).astype(np.float32)}
+        for name in table.column_names:
+            if name.startswith(label_column("")):  # what was not chosen was not liked, bought or watched either
+                columns[name] = np.where(drawn, np.float32(0), table[name].to_numpy())
+        for name, column in columns.items():
             table = table.set_column(table.column_names.index(name), name, pa.array(column))
         return table
 

@@ -12,11 +12,23 @@ from pathlib import Path
 import ibis.expr.types as ir
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from recsys.data.cache import cache_dir
 from recsys.data.config import DataConfig, TemporalSplit
-from recsys.data.dataset import FORMAT, PARTS, STAGES, Counts, DatasetInfo, FeatureInfo, SequenceInfo, Suspicion
+from recsys.data.dataset import (
+    FORMAT,
+    PARTS,
+    STAGES,
+    Counts,
+    DatasetInfo,
+    FeatureInfo,
+    LabelInfo,
+    SequenceInfo,
+    Suspicion,
+    label_column,
+)
 from recsys.data.prepare.checks import check_rows
 from recsys.data.prepare.engine import Runner, start
 from recsys.data.prepare.entities import Encoded, Entities
@@ -239,6 +251,7 @@ class _Preparation:
             digest=self._digest,
             table_schema=self._schema,
             features=features,
+            labels={name: self._label(name, out / "train") for name in self._data.labels},
             counts=counts,
             split=self._data.split.kind,
             sampled_negatives=self._data.sampled_negatives,
@@ -247,6 +260,24 @@ class _Preparation:
             suspicions=tuple(suspicions),
         )
         (out / "dataset.json").write_text(info.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+    def _label(self, name: str, examples: Path) -> LabelInfo:
+        """What the training examples, as they are written, know of a further label."""
+        known = positive = 0
+        for file in sorted(examples.glob("*.parquet")):
+            for batch in pq.ParquetFile(file).iter_batches(columns=[label_column(name)]):
+                values = batch.column(0).to_numpy()
+                known += int(np.count_nonzero(~np.isnan(values)))
+                positive += int(np.count_nonzero(values == 1))
+        if not known:
+            column = self._data.labels[name].column
+            raise DataError(
+                f"{place(self._files.events)}: column {column!r}",
+                f"holds nothing in any training event, so label {name!r} is not known of one",
+                "some values",
+                f"fill the column, or remove data.labels.{name}",
+            )
+        return LabelInfo(known=known, positive=positive)
 
 
 def _held_out(events: ir.Table, users: Entities, items: Entities) -> ir.Table:

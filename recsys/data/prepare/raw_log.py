@@ -21,7 +21,7 @@ from recsys.data.dataset import NumericInfo, Suspicion
 from recsys.data.prepare.columns import number, text
 from recsys.data.prepare.engine import Runner
 from recsys.data.prepare.entities import Encoded, Entities, Entity
-from recsys.data.prepare.events import labels
+from recsys.data.prepare.events import further_label, labels
 from recsys.data.prepare.splits import Moments
 from recsys.data.prepare.times import moment
 from recsys.schema.config import SchemaConfig
@@ -60,10 +60,12 @@ class RawLog:
         self._moments = moments
         self._held_out = held_out
         positive, negative = labels(rows, data)
-        rules = [rule.column for rule in (data.positives, data.negatives) if rule is not None]
+        rules = [rule.column for rule in data.rules.values()]
         averaged = dict.fromkeys([*rules, *([] if schema.weight is None else [schema.weight])])
         values = [number(rows[name]) for name in averaged] + [ibis.ifelse(positive, 1.0, 0.0)]
+        values += [further_label(rows, rule) for rule in data.labels.values()]
         self._means = [*(f"mean of column {name!r}" for name in averaged), "share of positive events"]
+        self._means += [f"share of events with label {name!r}" for name in data.labels]
         self._time = [] if schema.timestamp is None else ["time"]
         self._rows = rows.select(
             user=text(rows[schema.user]),
