@@ -22,7 +22,7 @@ from recsys.data.prepared import Prepared
 from recsys.errors import DataError, Problem
 from recsys.evaluation.leaked_features import feature_leaks
 from recsys.evaluation.leaked_statistics import PREPARE_AGAIN, statistic_leaks
-from recsys.evaluation.shards import Rows, event_users, shards
+from recsys.evaluation.shards import Rows, event_users, logged, shards
 
 NO_TIME = np.iinfo(np.int64).max
 """Later than every time: of users without a later example."""
@@ -295,17 +295,20 @@ class _Copies:
     """Held-out examples that stand in training, too: compared by user, item and time, or for want of times by all that
     the model could tell them apart by.
 
+    Sampled negatives may meet by chance, and tell nothing.
+
     Rows are compared by digests of 64 bits: 20 million and 2 million rows meet by chance in one data set of 400,000.
     """
 
     def __init__(self, prepared: Prepared) -> None:
         self._has_time = prepared.info.has_time
+        self._with_negatives = prepared.info.sampled_negatives is None
         context = [name for name, info in prepared.info.features.items() if info.role == "context"]
         self._key = [*_own(prepared), *([] if self._has_time else context)]
-        held_out = (rows for part in PARTS[1:] for rows in shards(prepared, part, self._key))
+        held_out = (rows for part in PARTS[1:] for rows in logged(prepared, part, self._key))
         self._held_out = pd.Index(np.concatenate([_digests(rows, self._key) for rows in held_out])).unique()
         self._trained = np.zeros(len(self._held_out), bool)
-        for rows in shards(prepared, "train", self._key):
+        for rows in logged(prepared, "train", self._key):
             place = self._held_out.get_indexer(_digests(rows, self._key))
             self._trained[place[place >= 0]] = True
 
@@ -315,12 +318,17 @@ class _Copies:
         same = "user, item and time" if self._has_time else ", ".join(["user", "item", *context])
         telling = "" if self._has_time else ", or give the model what tells them apart (times, context features)"
         return _Check(
-            lambda rows: self._trained[self._held_out.get_indexer(_digests(rows, self._key))],
+            self._are_trained,
             f"are copies of training examples, of the same {same}",
             "every event once",
             f"drop the copies from the event log{telling}",
-            tuple(context),
+            ("label", *context),
         )
+
+    def _are_trained(self, rows: Rows) -> NDArray[np.bool_]:
+        place = self._held_out.get_indexer(_digests(rows, self._key))
+        events = (rows["label"] > 0) | self._with_negatives
+        return events & (place >= 0) & self._trained[place]
 
 
 def _digests(rows: Rows, key: list[str]) -> NDArray[np.uint64]:

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.data.dataset import CategoricalInfo, NumericInfo
+from recsys.data.dataset import STAGES, CategoricalInfo, NumericInfo
 from recsys.data.numbers import transformed
 from recsys.data.prepared import Prepared
 from recsys.errors import Problem
-from recsys.evaluation.shards import shards
+from recsys.evaluation.shards import event_users, logged
 from recsys.schema.config import Categorical, MultiValued, Numeric, VocabularyEncoding
 
 TOLERANCE = 1e-6
@@ -77,14 +77,12 @@ def _number(prepared: Prepared, name: str) -> Numeric:
 class _Training:
     """What `prepare` learns from the training part, counted again.
 
-    A user's or item's value counts as often as there are training examples, positive or negative, of the user or item;
-    a context value once for each training example.
+    A user's or item's value counts as often as there are training events, positive or negative, of the user or item; a
+    context value once for each of them that is an example. Positive events stand in `events/`, examples or not.
     """
 
     def __init__(self, prepared: Prepared) -> None:
         features = prepared.info.features
-        self.positives = np.zeros(prepared.info.counts.items, np.int64)
-        """[N] of each item."""
         self.ids = {name: np.zeros(i.rows, np.int64) for name, i in features.items() if isinstance(i, CategoricalInfo)}
         """By feature: how many training rows hold each id."""
         self.numbers = {
@@ -92,13 +90,17 @@ class _Training:
             for name, info in features.items()
             if isinstance(info, NumericInfo)
         }
-        rows = {"item": self.positives.copy(), "user": np.zeros(prepared.info.counts.users, np.int64)}
+        trained = prepared.events.stage == STAGES["train"]
+        events = {"item": prepared.events.item_index[trained], "user": event_users(prepared)[trained]}
+        sizes = {"item": prepared.info.counts.items, "user": prepared.info.counts.users}
+        rows = {entity: np.bincount(index, minlength=sizes[entity]) for entity, index in events.items()}
+        self.positives = rows["item"].copy()
+        """[N] of each item."""
         of_context = [name for name in (*self.ids, *self.numbers) if features[name].role == "context"]
-        for batch in shards(prepared, "train", ["user_index", "item_index", "label", *of_context]):
+        for batch in logged(prepared, "train", ["user_index", "item_index", "label", *of_context]):
+            negative = batch["label"] == 0
             for entity, total in rows.items():
-                total += np.bincount(batch[f"{entity}_index"], minlength=len(total))
-            liked = batch["item_index"][batch["label"] > 0]
-            self.positives += np.bincount(liked, minlength=len(self.positives))
+                total += np.bincount(batch[f"{entity}_index"][negative], minlength=len(total))
             for name in of_context:
                 self._add(name, batch[name], np.ones(len(batch["label"]), np.int64))
         for name in (*self.ids, *self.numbers):
