@@ -13,7 +13,7 @@ from recsys.config.digest import digest
 from recsys.config.load import load
 from recsys.errors import ConfigError, TrainingError
 from recsys.experiment_config import ExperimentConfig
-from recsys.models.config import TwoTowerConfig
+from recsys.models.config import RankerConfig, TwoTowerConfig
 from recsys.run_directory import Origin, RunDirectory
 
 if TYPE_CHECKING:
@@ -194,8 +194,10 @@ class Experiment:
         from recsys.evaluation.leakage import refuse_leaks
 
         return refuse_leaks(self.prepared, self.config.evaluation.leakage)
+        from recsys.evaluation.labels import check_labels
 
     def trained_model(self) -> EmbeddingModel:
+        check_labels(self.prepared, both=isinstance(self.config.model, RankerConfig))  # a leak tells nothing beside it
         """The model with the weights that the training ended with.
 
         Raises:

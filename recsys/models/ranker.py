@@ -82,6 +82,7 @@ class Ranker(EmbeddingModel):
         )
         self._streaming = StreamingRanking()
         self._score = tf.function(lambda batch, served: self.logits(batch, served=served), reduce_retracing=True)
+        self._scores = tf.function(lambda batch, served: self.head_logits(batch, served=served), reduce_retracing=True)
 
     def logits(self, batch: Batch, training: bool = False, served: Mapping[str, ServedRows] | None = None) -> tf.Tensor:
         """[B] log-odds of a positive label (from `served` rows, by table, if there are any)."""
@@ -128,6 +129,10 @@ class Ranker(EmbeddingModel):
     def score(self, batch: Batch, served: Mapping[str, ServedRows] | None = None) -> tf.Tensor:
         """[B] `logits` without dropout, as a graph that is traced once."""
         return self._score(batch, served)
+
+    def scores(self, batch: Batch, served: Mapping[str, ServedRows] | None = None) -> dict[str, tf.Tensor]:
+        """As `score`, of each head."""
+        return self._scores(batch, served)
 
     def looks(self, batch: Batch, served: Mapping[str, ServedRows] | None = None) -> dict[str, tf.Tensor]:
         """What the layers weigh by, float32; nothing where none of them weighs anything.
