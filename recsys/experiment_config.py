@@ -9,9 +9,9 @@ from pydantic import AfterValidator, ConfigDict, Field, NonNegativeInt, model_va
 
 from recsys.config.base import Config, Misfit, misfits
 from recsys.config.digest import digest
-from recsys.data.config import DataConfig, DuckDBEngine, LeaveLastOut, TemporalSplit
+from recsys.data.config import DataConfig, DuckDBEngine
 from recsys.embeddings.config import EmbeddingsConfig, StoredRows
-from recsys.evaluation.config import EvaluationConfig
+from recsys.evaluation.config import EvaluationConfig, InHistorySlices
 from recsys.export.config import RetrievalConfig
 from recsys.interactions.config import AttentionConfig, CrossConfig
 from recsys.models.config import ModelConfig, RankerConfig
@@ -72,15 +72,10 @@ class ExperimentConfig(Config):
         return self
 
     def _data_problems(self) -> list[Misfit]:
-        if self.table_schema.timestamp is not None:
-            return []
         found = list[Misfit]()
-        if isinstance(self.data.split, (TemporalSplit, LeaveLastOut)):
-            text = f"{self.data.split.kind} needs schema.timestamp; name it, or use random"
-            found.append((("data", "split", "kind"), text))
-        if self.data.min_history:
-            text = "histories are empty without schema.timestamp; name it, or remove min_history"
-            found.append((("data", "min_history"), text))
+        for key, what, columns in self.data.lacks(self.table_schema):
+            cure = "use random" if key == ("split", "kind") else "remove it"
+            found.append((("data", *key), f"{what} needs {columns}; name the column, or {cure}"))
         return found
 
     def _table_problems(self) -> list[Misfit]:
@@ -103,6 +98,10 @@ class ExperimentConfig(Config):
         model, found = self.model, list[Misfit]()
         if isinstance(model, RankerConfig):
             return self._ranker_problems(model)
+        for at, each in enumerate(self.evaluation.slices):
+            if isinstance(each, InHistorySlices):
+                text = "in_history divides the examples of a ranker, and a two_tower ranks whole catalogues; remove it"
+                found.append((("evaluation", "slices", str(at)), text))
         if self.table_schema.propensity is not None and self.data.negatives is None:
             text = "off-policy estimates need the events without reward too; say in data.negatives which they are"
             found.append((("schema", "propensity"), text))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
@@ -10,6 +11,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_va
 from recsys.config.base import Config, Many, Misfit, default_tag, misfits
 from recsys.data.long_histories_config import LongHistoriesConfig
 from recsys.data.simulator_config import SimulatorConfig
+from recsys.schema.config import SchemaConfig
 
 MAIN_LABEL = "label"
 """The label that ranks: what `positives` and `negatives` say."""
@@ -166,6 +168,18 @@ Split = Annotated[
 ]
 
 
+SchemaColumn = Literal["user", "item", "timestamp"]
+_NEEDED: dict[str, tuple[SchemaColumn, ...]] = {
+    "temporal": ("timestamp",),
+    "leave_last_out": ("user", "timestamp"),
+    "by_user": ("user",),
+    "cold_users": ("user",),
+    "cold_items": ("item",),
+    "random": (),
+}
+"""The columns of the schema without which a kind of split means nothing."""
+
+
 class DuckDBEngine(Config):
     """In process, on this machine's cores; spills to disk past its memory limit."""
 
@@ -227,6 +241,20 @@ class DataConfig(Config):
         if found:
             raise misfits(found)
         return self
+
+    def lacks(self, schema: SchemaConfig) -> Iterator[tuple[tuple[str, ...], str, str]]:
+        """(key, what it is, what it needs) for all that the schema names no columns for."""
+        asked: dict[tuple[str, ...], tuple[str, tuple[SchemaColumn, ...]]] = {
+            ("split", "kind"): (self.split.kind, _NEEDED[self.split.kind])
+        }
+        if self.min_history:
+            asked["min_history",] = ("a history", ("user", "item", "timestamp"))
+        if self.sampled_negatives is not None:
+            asked["sampled_negatives",] = ("drawing negatives", ("user", "item"))
+        for key, (what, columns) in asked.items():
+            lacking = [f"schema.{column}" for column in columns if getattr(schema, column) is None]
+            if lacking:
+                yield key, what, " and ".join(lacking)
 
     @model_validator(mode="after")
     def _negatives_are_of_one_sort(self) -> Self:

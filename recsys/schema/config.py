@@ -14,6 +14,8 @@ from pydantic import Field, PositiveInt, model_validator
 
 from recsys.config.base import Config, Misfit, default_tag, misfits
 
+Entity = Literal["user", "item"]
+"""Whom an event log may name."""
 Role = Literal["user", "item", "context"]
 """Whom a feature describes. `user` and `item` features are one value per user or item (taken from the users or items
 table, or else from the latest training event that names them, or else from the earliest event: a value that changes in
@@ -211,6 +213,17 @@ class SchemaConfig(Config):
             yield f"`of` names {feature.of!r}, which the model does not read; remove its `input: false`"
         if self.timestamp is None:
             yield "a sequence needs schema.timestamp: a history is what came strictly before; name the column"
+
+    @property
+    def ids(self) -> dict[Entity, str]:
+        """Whom the event log names, user and item, each with the column."""
+        columns: dict[Entity, str | None] = {"user": self.user, "item": self.item}
+        return {entity: column for entity, column in columns.items() if column is not None}
+
+    @property
+    def has_histories(self) -> bool:
+        """Whether events can stand in histories: a user's, of items."""
+        return self.user is not None and self.item is not None
 
     def of_role(self, *roles: Role) -> dict[str, Feature]:
         """The features with one of these roles, in the YAML's order."""

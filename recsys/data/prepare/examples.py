@@ -69,15 +69,19 @@ class Examples:
 
     def batches(self, part: Part, users: ir.Table, sampler: NegativeSampler | None) -> Iterator[pa.RecordBatch]:
         """The examples of a part by digest, or mixed with sampled negatives; `users`: (user_index, event_start)."""
-        rows = self._events.filter(self._events.stage == STAGES[part]).join(users, "user_index")
-        rows = rows.mutate(history_stop=rows.event_start + rows.before)
+        rows = self._events.filter(self._events.stage == STAGES[part])
+        named = "user_index" in rows.columns
+        if named:
+            rows = rows.join(users, "user_index")
+        rows = rows.mutate(history_stop=rows.event_start + rows.before if named else rows.before)
         for name, ids in self._ids.items():
             codes = ids.select(**{f"value_{name}": ids.value, f"id_{name}": ids.id})
             rows = rows.left_join(codes, rows[stored(name)] == codes[f"value_{name}"])
         columns = [name for name in BASE if name in rows.columns and name != "stage"]
         columns += [name for name in rows.columns if name.startswith(label_column(""))]
         features = {name: self._column(rows, name) for name in self._features}
-        ordered = rows.order_by([rows.digest, rows.user_index, rows.position])
+        owner = [rows.user_index] if named else []
+        ordered = rows.order_by([rows.digest, *owner, rows.position])
         if sampler is None:
             return self._runner.batches(ordered.select(*columns, **features))
         return sampler.mixed(self._runner.batches(ordered.select(*columns, **features, **{KEY: ordered.digest})))

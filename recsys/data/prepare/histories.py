@@ -15,11 +15,12 @@ def with_history(events: ir.Table, split: Split, min_history: int) -> ir.Table:
 
     Times are compared, never positions: events at the same moment are in each other's future. Where held-out events
     would stand in the histories of others (`HISTORIES_OF_TRAINING`), training events alone are eligible. Without times
-    nothing is known to be earlier, and every history is empty. Negative context events, and negatives with less than
-    `min_history`, are dropped, for they are neither history nor example.
+    nothing is known to be earlier, and without users or items there is nothing to be known: every history is empty.
+    Negative context events, and negatives with less than `min_history`, are dropped, for they are neither history nor
+    example.
     """
     events = events.filter((events.stage != CONTEXT) | (events.label > 0))
-    if "time" not in events.columns:
+    if not {"user_index", "item_index", "time"} <= set(events.columns):
         return events.mutate(before=ibis.literal(0, "int64"))
     eligible = events.label > 0
     if split.kind in HISTORIES_OF_TRAINING:

@@ -37,7 +37,7 @@ from recsys.data.prepare.examples import Examples
 from recsys.data.prepare.histories import in_order, with_history
 from recsys.data.prepare.layout import Layout, Table, lay_out
 from recsys.data.prepare.negatives import NegativeSampler, Outside
-from recsys.data.prepare.raw_log import RawLog
+from recsys.data.prepare.raw_log import RawLog, ids_of
 from recsys.data.prepare.splits import TEST, TRAIN, VALID, Moments, staged
 from recsys.data.prepare.write import BASE, write_rows, write_table
 from recsys.data.source import Role, SourceFiles, as_parquet, place
@@ -136,7 +136,7 @@ class _Preparation:
         self._check_parts(events, asked)
 
         in_train, positive = events.stage == TRAIN, events.label > 0
-        of_user = users.count(events, train=in_train, positive=positive)
+        of_user = users.count(events, train=in_train, positive=positive & self._schema.has_histories)
         of_item = items.count(events, train=in_train, positive=in_train & positive)
         starts = np.cumsum(of_user["positive"]) - of_user["positive"]
         examples = Examples(self._runner, asked, self._schema)
@@ -159,7 +159,9 @@ class _Preparation:
             held_back=_count(self._runner, everything) - _count(self._runner, kept),
             **rows,
         )
-        log = RawLog(self._runner, raw, self._data, self._schema, moments, _held_out(events, users, items))
+        log = RawLog(
+            self._runner, raw, self._data, self._schema, moments, _held_out(events, users, items, self._schema)
+        )
         suspicions = [*log.suspicions("user", users, user_features), *log.suspicions("item", items, item_features)]
         self._write_info(out, user_features.infos | item_features.infos | examples.infos, counts, suspicions)
 
@@ -228,14 +230,21 @@ class _Preparation:
         self, out: Path, events: ir.Table, examples: Examples, starts: np.ndarray, sampler: NegativeSampler | None
     ) -> dict[str, int]:
         group = self._data.rows_per_group
-        columns = [name for name in ("user_index", "item_index", "time", "stage") if name in events.columns]
-        history = self._runner.batches(in_order(events, self._data.split).select(*columns))
-        rows = {"events": write_rows(out / "events", history, lambda name, column: column.cast(BASE[name]), group)}
+        rows = {"events": self._write_events(out / "events", events)}
         start_of = pa.table({"user_index": pa.array(np.arange(len(starts)), pa.int32()), "event_start": starts})
         users = self._runner.put("event_starts", start_of)
         for part in PARTS:
             rows[part] = write_rows(out / part, examples.batches(part, users, sampler), examples.finish, group)
         return rows
+
+    def _write_events(self, folder: Path, events: ir.Table) -> int:
+        has_time = "time" in events.columns
+        columns = ["user_index", "item_index", *(["time"] if has_time else []), "stage"]
+        if not self._schema.has_histories:
+            write_table(folder / "part-00000.parquet", pa.table({name: pa.array([], BASE[name]) for name in columns}))
+            return 0
+        history = self._runner.batches(in_order(events, self._data.split).select(*columns))
+        return write_rows(folder, history, lambda name, column: column.cast(BASE[name]), self._data.rows_per_group)
 
     def _write_info(
         self, out: Path, infos: Mapping[str, FeatureInfo], counts: Counts, suspicions: Iterable[Suspicion]
@@ -280,12 +289,15 @@ class _Preparation:
         return LabelInfo(known=known, positive=positive)
 
 
-def _held_out(events: ir.Table, users: Entities, items: Entities) -> ir.Table:
+def _held_out(events: ir.Table, users: Entities, items: Entities, schema: SchemaConfig) -> ir.Table:
     """user, item: text, time (if there is one) of the events that validate and test."""
-    held = (
-        events.filter(events.stage.isin([VALID, TEST])).join(users.index, "user_index").join(items.index, "item_index")
+    held = events.filter(events.stage.isin([VALID, TEST]))
+    for entity, entities in (("user", users), ("item", items)):
+        if entity in schema.ids:
+            held = held.join(entities.index, f"{entity}_index")
+    return held.select(
+        **ids_of(lambda entity: held[entity], schema), **{n: held[n] for n in {"time"} & {*held.columns}}
     )
-    return held.select("user", "item", *({"time"} & set(events.columns)))
 
 
 def _items_table(items: Entities, features: Encoded, train_count: np.ndarray) -> pa.Table:
