@@ -191,13 +191,13 @@ class Experiment:
 
     @cached_property
     def _leaks(self) -> tuple[str, ...]:
+        from recsys.evaluation.labels import check_labels
         from recsys.evaluation.leakage import refuse_leaks
 
+        check_labels(self.prepared, both=isinstance(self.config.model, RankerConfig))  # a leak tells nothing beside it
         return refuse_leaks(self.prepared, self.config.evaluation.leakage)
-        from recsys.evaluation.labels import check_labels
 
     def trained_model(self) -> EmbeddingModel:
-        check_labels(self.prepared, both=isinstance(self.config.model, RankerConfig))  # a leak tells nothing beside it
         """The model with the weights that the training ended with.
 
         Raises:

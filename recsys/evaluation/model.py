@@ -216,7 +216,6 @@ def _training_rate(prepared: Prepared) -> float:
     return float(np.average(train["label"].to_numpy(), weights=train["weight"].to_numpy()))
 
 
-def _user_names(prepared: Prepared) -> NDArray[np.str_]:
 def _training_rates(prepared: Prepared, heads: Mapping[str, Scored]) -> dict[str, Scored]:
     """Of the heads' labels, likewise: the log-odds of the share of 1 among the training examples that have them."""
     found = {}
@@ -227,6 +226,7 @@ def _training_rates(prepared: Prepared, heads: Mapping[str, Scored]) -> dict[str
     return found
 
 
+def _user_names(prepared: Prepared) -> NDArray[np.str_]:
     return prepared.users["user"].to_numpy().astype(np.str_)
 
 

@@ -6,6 +6,7 @@ either a function of (seed, epoch, step) or in the checkpoint. It drives ordinar
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 
 from recsys._compat import keras, tf
@@ -77,7 +78,8 @@ class _History(keras.callbacks.Callback):
         self._position = position
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        self._position.history.append({name: float(value) for name, value in (logs or {}).items()})
+        found = {name: float(value) for name, value in (logs or {}).items()}
+        self._position.history.append({name: value for name, value in found.items() if math.isfinite(value)})
 
 
 def _epoch(

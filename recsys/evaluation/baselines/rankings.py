@@ -231,10 +231,7 @@ def _baskets(prepared: Prepared, catalogue: Catalogue) -> Ragged:
 
 def _slices(values: NDArray[np.integer], start: NDArray[np.int64], stop: NDArray[np.int64]) -> Ragged:
     """`values[start:stop]` for each of R rows, or the last `HISTORY` of them."""
-    start = np.maximum(start, stop - HISTORY)
-    lengths = stop - start
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    return Ragged(values[np.repeat(start - offsets[:-1], lengths) + np.arange(offsets[-1])], offsets)
+    return Ragged.from_slices(values, np.maximum(start, stop - HISTORY), stop)
 
 
 def _times_in_history(histories: Ragged, items: NDArray[np.integer]) -> Scores:
