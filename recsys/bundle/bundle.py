@@ -24,6 +24,7 @@ from recsys.bundle.manifest import (
     Manifest,
     SequenceField,
     age_inputs,
+    further_score,
 )
 from recsys.bundle.requests import Request, RequestEncoder
 from recsys.bundle.tower import ServedGraph
@@ -114,7 +115,8 @@ class Bundle:
     def ranker(self) -> ServedGraph:
         """[B] scores of encoded pairs."""
         self._must_be("ranker")
-        return ServedGraph(self.folder / RANKER, self.pair_encoder.inputs, "score")
+        further = [further_score(head) for head in self.manifest.heads]
+        return ServedGraph(self.folder / RANKER, self.pair_encoder.inputs, "score", further)
 
     @cached_property
     def index(self) -> Index:
@@ -155,6 +157,15 @@ class Bundle:
             RequestError: a value does not fit its feature.
         """
         return self.ranker(self.pair_encoder.encode(pairs))
+
+    def scores(self, pairs: Sequence[Request]) -> dict[str, NDArray[np.float32]]:
+        """[B] probabilities of each label: of `label`, as `score` gives them, and of those of `manifest.heads`.
+
+        Raises:
+            RequestError: a value does not fit its feature.
+        """
+        found = self.ranker.all(self.pair_encoder.encode(pairs))
+        return {"label": found["score"]} | {head: found[further_score(head)] for head in self.manifest.heads}
 
     def find_item(self, item: str) -> int | None:
         """The index of an item, or None where the catalogue has none of this id."""

@@ -154,6 +154,8 @@ class Description(Config):
     """Test metrics of the exported model."""
     index: IndexFacts | None = None
     """None for a ranker."""
+    heads: tuple[str, ...] = ()
+    """Labels that a ranker scores beside the one that it ranks by."""
     tables: tuple[TableFacts, ...] = ()
     """The embedding tables."""
     config_digest: str
@@ -213,6 +215,11 @@ def age_inputs(fields: Mapping[str, RawField]) -> dict[str, str]:
 def signature_name(name: str) -> str:
     """The name of a request's input in a SavedModel's signature: TensorFlow allows no dot in it."""
     return name.replace(".", "_")
+
+
+def further_score(head: str) -> str:
+    """What a SavedModel calls the probability of a further head's label."""
+    return f"score_{head}"
 
 
 def fields_of(schema: SchemaConfig, *roles: Role) -> dict[str, RawField]:

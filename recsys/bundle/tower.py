@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,13 @@ class ServedGraph:
         folder: the SavedModel.
         inputs: the features that it takes, as the manifest says.
         output: which of its outputs a call returns.
+        further: outputs that it must have beside that one.
 
     Raises:
-        BundleError: the SavedModel cannot be loaded, or takes other inputs than the manifest says.
+        BundleError: the SavedModel cannot be loaded, or takes or gives other things than the manifest says.
     """
 
-    def __init__(self, folder: Path, inputs: frozenset[str], output: str) -> None:
+    def __init__(self, folder: Path, inputs: frozenset[str], output: str, further: Sequence[str] = ()) -> None:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         import tensorflow as tf
 
@@ -45,14 +46,22 @@ class ServedGraph:
                 f"what the manifest says: {', '.join(sorted(expected))}",
                 "export the run again",
             )
+        absent = [name for name in (output, *further) if name not in self._signature.structured_outputs]
+        if absent:
+            raise BundleError(
+                str(folder), f"gives no {', '.join(absent)}", "what the manifest says", "export the run again"
+            )
 
     def __call__(self, arrays: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
         """[B, d] embeddings or [B] scores of B encoded requests (`RequestEncoder.encode`)."""
+        return self.all(arrays)[self._output]
+
+    def all(self, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
+        """Every output by name, likewise."""
         tensors = {
             signature_name(name): self._tf.constant(
                 array, self._tf.string if array.dtype == object else self._tf.float32
             )
             for name, array in arrays.items()
         }
-        found: NDArray[np.float32] = self._signature(**tensors)[self._output].numpy()
-        return found
+        return {name: tensor.numpy() for name, tensor in self._signature(**tensors).items()}

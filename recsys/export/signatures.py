@@ -11,6 +11,8 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from recsys._compat import tf
+from recsys.bundle.manifest import further_score
+from recsys.data.config import MAIN_LABEL
 from recsys.data.dataset import MISSING, CategoricalInfo, FeatureInfo, FingerprintInfo, SequenceInfo, VectorInfo
 from recsys.data.encoding import FINGERPRINTS
 from recsys.embeddings.addressing import vocabulary_of
@@ -129,8 +131,10 @@ class RankerModule(tf.Module):
         self.serve = tf.function(self._serve, autograph=False).get_concrete_function(encoder.specs())
 
     def _serve(self, raw: Batch) -> Batch:
-        logits = self.ranker.logits({"query": self.encoder.encode(raw), "item": {}}, served=self.served)
-        return {"logit": logits, "score": tf.sigmoid(logits)}
+        found = self.ranker.head_logits({"query": self.encoder.encode(raw), "item": {}}, served=self.served)
+        logits = found.pop(MAIN_LABEL)
+        further = {further_score(name): tf.sigmoid(each) for name, each in found.items()}
+        return {"logit": logits, "score": tf.sigmoid(logits)} | further
 
     def save(self, path: Path) -> None:
         """Writes the SavedModel."""
