@@ -27,6 +27,7 @@ def print_record(record: RunRecord, out: Output) -> None:
     for warning in record.warnings:
         out.text(f"warning: {warning}")
     _print_metrics(record, out)
+    _print_calibration(record, out)
     _print_stages(record, out)
     print_differences(record.differences, out)
     _print_slices(record, out)
@@ -64,7 +65,8 @@ def _shown(metrics: Sequence[str]) -> list[str]:
     recalls = [name for name in metrics if name.startswith("recall@")]
     k = recalls[0].split("@")[1] if recalls else ""
     ranking = [f"{name}@{k}" for name in FIRST_CUT_OFF + FIRST_CUT_OFF_CATEGORIES if f"{name}@{k}" in metrics]
-    return ranking[:1] + recalls + ranking[1:] + [name for name in POINTWISE if name in metrics]
+    further = [name for name in metrics if "." in name and name.rpartition(".")[2] in POINTWISE]  # of a head
+    return ranking[:1] + recalls + ranking[1:] + [name for name in POINTWISE if name in metrics] + further
 
 
 def _bounds(found: Bounds | Range | None) -> str | None:
@@ -73,6 +75,16 @@ def _bounds(found: Bounds | Range | None) -> str | None:
         return None
     digits = 4 if abs(found.high) < 10 else 3
     return f"{found.low:.{digits}f}–{found.high:.{digits}f}"
+
+
+def _print_calibration(record: RunRecord, out: Output) -> None:
+    """A ranker's probabilities, in bins from low to high, beside what came of them."""
+    curve = record.calibration
+    if curve is not None:
+        total = sum(curve.weight)
+        bins = zip(curve.predicted, curve.observed, curve.weight, strict=True)
+        rows = [[predicted, observed, f"{weight / total:.1%}"] for predicted, observed, weight in bins]
+        out.table("Calibration: probabilities and what came of them", ["predicted", "observed", "examples"], rows)
 
 
 def _print_stages(record: RunRecord, out: Output) -> None:
