@@ -132,9 +132,9 @@ def test_s3rec_sequences_become_events_with_positions(data: Path) -> None:
     events = [(row["user_id"], row["item_id"], row["position"]) for row in rows(source.events)]
     assert events == [(1, 5, 0), (1, 6, 1), (1, 5, 2), (2, 6, 0), (2, 7, 1)]
     assert rows(source.items) == [
-        {"item_id": 5, "attributes": ["3"]},
-        {"item_id": 6, "attributes": ["1", "2"]},
-        {"item_id": 7, "attributes": []},
+        {"item_id": 5, "attributes": ["3"], "category": "3"},
+        {"item_id": 6, "attributes": ["1", "2"], "category": "2"},
+        {"item_id": 7, "attributes": [], "category": None},
     ]
 
 
