@@ -98,6 +98,10 @@ class ExperimentConfig(Config):
         model, found = self.model, list[Misfit]()
         if isinstance(model, RankerConfig):
             return self._ranker_problems(model)
+        for entity in ("user", "item"):
+            if entity not in self.table_schema.ids:
+                text = "null, but a two_tower recommends items to users; name the column, or choose kind: ranker"
+                found.append((("schema", entity), text))
         for at, each in enumerate(self.evaluation.slices):
             if isinstance(each, InHistorySlices):
                 text = "in_history divides the examples of a ranker, and a two_tower ranks whole catalogues; remove it"

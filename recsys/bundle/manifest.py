@@ -149,7 +149,8 @@ class Description(Config):
     """The item features, by name: the inputs of the item tower. A ranker takes them beside those of a request."""
     embedding_dim: PositiveInt | None = None
     """Width of the towers' vectors; None for a ranker."""
-    catalogue_size: PositiveInt
+    catalogue_size: NonNegativeInt
+    """Items; a ranker may be of a log that names none."""
     metrics: dict[str, float]
     """Test metrics of the exported model."""
     index: IndexFacts | None = None
@@ -170,6 +171,12 @@ class Description(Config):
         for name in ("embedding_dim", "index"):
             if (getattr(self, name) is None) != (self.kind == "ranker"):
                 raise ValueError(f"a {self.kind} bundle has {'an' if self.kind == 'two_tower' else 'no'} `{name}`")
+        return self
+
+    @model_validator(mode="after")
+    def _there_is_something_to_recommend(self) -> Self:
+        if self.kind == "two_tower" and not self.catalogue_size:
+            raise ValueError("a two_tower bundle has items")
         return self
 
     @model_validator(mode="after")

@@ -153,6 +153,8 @@ class EvaluationConfig(Config):
                     yield (*place, "feature"), f"{_said(each.feature, feature)}; {_named(schema, Numeric)}"
                 elif each.edges is not None and not isinstance(feature, Numeric):
                     yield (*place, "edges"), f"{each.feature} is {feature.kind} and has no ranges; remove them"
+            elif isinstance(each, InHistorySlices) and not schema.has_histories:
+                yield ("slices", str(at)), "the log has no histories without schema.user and schema.item; remove it"
             elif isinstance(each, InHistorySlices) and each.feature is not None:
                 for text in _no_item_category(each.feature, schema):
                     yield ("slices", str(at), "feature"), text

@@ -54,7 +54,7 @@ def _metrics(head: Scored) -> dict[str, float]:
     if examples.one_class:
         loss = logloss(examples.labels, probabilities, examples.weights)
         return {"logloss": loss, "base_rate": examples.base_rate}
-    return evaluate_ranking(examples.labels, probabilities, examples.weights, examples.users)
+    return evaluate_ranking(examples.labels, probabilities, examples.weights, examples.named_users)
 
 
 def head_doubts(heads: Mapping[str, Scored]) -> Iterator[str]:

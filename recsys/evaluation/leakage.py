@@ -57,10 +57,12 @@ def refuse_leaks(prepared: Prepared, leakage: Literal["refuse", "warn"]) -> tupl
 
 
 def _example_leaks(prepared: Prepared) -> Iterator[Problem]:
-    log, copies = _Log(prepared), _Copies(prepared)
+    log = _Log(prepared)
+    # Of an event that does not say whose it is, or of what, nobody can tell a copy from another that is alike.
+    copies = _Copies(prepared) if prepared.info.table_schema.has_histories else None
     for part in PARTS:
         checks = [*_history_checks(prepared, log), *_split_checks(prepared, part)]
-        if part != "train":
+        if copies is not None and part != "train":
             checks.append(copies.check())
         yield from _count(prepared, part, checks)
 
@@ -102,14 +104,18 @@ def _count(prepared: Prepared, part: Part, checks: Sequence[_Check]) -> Iterator
 
 def _own(prepared: Prepared) -> list[str]:
     """What names an event."""
-    return ["user_index", "item_index", *(["time"] if prepared.info.has_time else [])]
+    named = [f"{entity}_index" for entity in prepared.info.table_schema.ids]
+    return [*named, *(["time"] if prepared.info.has_time else [])]
 
 
 def _said(prepared: Prepared, rows: Rows, row: int) -> str:
-    user = prepared.users["user"][int(rows["user_index"][row])].as_py()
-    item = prepared.items["item"][int(rows["item_index"][row])].as_py()
-    time = f", time {rows['time'][row]}" if "time" in rows else ""
-    return f"user {user!r}, item {item!r}{time}"
+    tables = {"user": prepared.users, "item": prepared.items}
+    said = [
+        f"{entity} {tables[entity][entity][int(rows[f'{entity}_index'][row])].as_py()!r}"
+        for entity in prepared.info.table_schema.ids
+    ]
+    said += [f"time {rows['time'][row]}"] if "time" in rows else []
+    return ", ".join(said) or f"with {rows['history_stop'][row]} events"
 
 
 # Histories
@@ -200,6 +206,14 @@ def _first_at_least(
 
 
 def _history_checks(prepared: Prepared, log: _Log) -> Iterator[_Check]:
+    if not prepared.info.table_schema.has_histories:
+        yield _Check(
+            lambda rows: rows["history_stop"] != 0,
+            "have a history, although the log does not name both users and items",
+            "empty histories",
+            PREPARE_AGAIN,
+        )
+        return
     yield _Check(
         log.is_foreign,
         "have a history that reaches beyond the user's own events",
@@ -246,12 +260,15 @@ class _Later:
         self.users = np.zeros(prepared.info.counts.users, bool)
         self.items = np.zeros(prepared.info.counts.items, bool)
         self.first_of_user = np.full(prepared.info.counts.users, NO_TIME)
+        self.first = int(NO_TIME)
         for rows in (rows for part in parts for rows in shards(prepared, part, _own(prepared))):
-            self.users[rows["user_index"]] = True
-            self.items[rows["item_index"]] = True
+            for entity, there in (("user", self.users), ("item", self.items)):
+                if entity in prepared.info.table_schema.ids:
+                    there[rows[f"{entity}_index"]] = True
             if prepared.info.has_time:
+                self.first = min(self.first, int(rows["time"].min()))
+            if prepared.info.has_time and "user_index" in rows:
                 np.minimum.at(self.first_of_user, rows["user_index"], rows["time"])
-        self.first = int(self.first_of_user.min(initial=NO_TIME))
 
 
 def _split_checks(prepared: Prepared, part: Part) -> Iterator[_Check]:

@@ -97,10 +97,16 @@ class _Training:
         self.positives = rows["item"].copy()
         """[N] of each item."""
         of_context = [name for name in (*self.ids, *self.numbers) if features[name].role == "context"]
-        for batch in logged(prepared, "train", ["user_index", "item_index", "label", *of_context]):
-            negative = batch["label"] == 0
-            for entity, total in rows.items():
-                total += np.bincount(batch[f"{entity}_index"][negative], minlength=len(total))
+        schema = prepared.info.table_schema
+        named = {entity: f"{entity}_index" for entity in schema.ids}
+        for batch in logged(prepared, "train", [*named.values(), "label", *of_context]):
+            # Without histories `events/` is empty, and every event is an example.
+            counted = (batch["label"] == 0) | (not schema.has_histories)
+            for entity, column in named.items():
+                rows[entity] += np.bincount(batch[column][counted], minlength=len(rows[entity]))
+            if "item" in named and not schema.has_histories:
+                liked = batch["item_index"][batch["label"] > 0]
+                self.positives += np.bincount(liked, minlength=len(self.positives))
             for name in of_context:
                 self._add(name, batch[name], np.ones(len(batch["label"]), np.int64))
         for name in (*self.ids, *self.numbers):

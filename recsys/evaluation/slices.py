@@ -104,6 +104,10 @@ def history_slicings(prepared: Prepared, part: Part, config: EvaluationConfig) -
 
 def positive_training_events(prepared: Prepared) -> NDArray[np.int64]:
     """[U] how many each user has."""
+    if not prepared.info.table_schema.has_histories:  # `events/` is empty, and every event is an example
+        train = prepared.examples("train", ["user_index", "label"])
+        users = train["user_index"].to_numpy()[train["label"].to_numpy() > 0]
+        return np.bincount(users, minlength=prepared.info.counts.users)
     trained = np.concatenate([[0], np.cumsum(prepared.events.stage == STAGES["train"])])
     return np.diff(trained[prepared.event_start])
 

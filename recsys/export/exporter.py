@@ -109,6 +109,7 @@ def _finish(
     pq.write_table(served_items(prepared), writer.path(ITEMS))
     pq.write_table(served_users(prepared), writer.path(USERS))
     schema, time = prepared.info.table_schema, prepared.events.time
+    time = None if time is None or not len(time) else time  # a log without users or items has no history to be timed
     writer.describe(
         Description(
             name=provenance.name,
