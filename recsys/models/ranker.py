@@ -102,10 +102,12 @@ class Ranker(EmbeddingModel):
     def _both_logits(
         self, batch: Batch, training: bool, served: Mapping[str, ServedRows] | None = None
     ) -> tuple[tf.Tensor, tf.Tensor | None]:
+        return self._of_vectors(self.embeddings({**batch["query"], **batch["item"]}, served=served), training)
+
+    def _of_vectors(self, embedded: Embedded, training: bool) -> tuple[tf.Tensor, tf.Tensor | None]:
         """[B, H] the logits that the losses train, and [B] those of the auxiliary head over the whole history, if there
         is one.
         """
-        embedded = self.embeddings({**batch["query"], **batch["item"]}, served=served)
         vectors, auxiliary = [embedded.concat()], None
         if self._history is not None:
             history, whole = self._history(embedded, training=training)
@@ -192,9 +194,22 @@ class Ranker(EmbeddingModel):
         """Beside the loss, AUC and logloss of the probabilities."""
         return [*super().training_metrics(), self._streaming]
 
-    def example_losses(self, batch: Batch, training: bool) -> tf.Tensor:
-        """[b] the losses of each example's labels, by the heads' weights, and that of the auxiliary head."""
-        trained, auxiliary = self._both_logits(batch, training)
+    @property
+    def searches_shared_vectors(self) -> bool:
+        """Whether target attention searches and represents the same vectors: TWIN."""
+        return self._history is not None and self._history.searches_shared_vectors
+
+    def example_losses(self, batch: Batch, training: bool, embedded: Embedded | None = None) -> tf.Tensor:
+        """[b] the losses of each example's labels, by the heads' weights, and that of the auxiliary head.
+
+        Args:
+            batch: with labels.
+            training: whether there is dropout.
+            embedded: the batch's vectors, if they have been looked up.
+        """
+        trained, auxiliary = (
+            self._both_logits(batch, training) if embedded is None else self._of_vectors(embedded, training)
+        )
         if training:
             self._streaming.update_state(batch["label"], self._log_odds(trained)[MAIN_LABEL], batch["weight"])
         logits = dict(zip(self.heads, tf.unstack(trained, len(self.heads), -1), strict=True))

@@ -30,6 +30,7 @@ class TargetHistory(keras.layers.Layer):
         super().__init__(name=name, autocast=False)
         self._repeats = dict(repeats)
         self._layer = make_sequence_layer(config, decoupled, seed, f"{name}_layer")
+        self.searches_shared_vectors = isinstance(self._layer, TargetAttention) and not decoupled
 
     def call(self, embedded: Embedded, training: bool = False) -> Attended:
         """[B, m], and what the auxiliary head reads, if there is one."""
