@@ -60,7 +60,7 @@ class Heads(keras.layers.Layer):
         return tf.unstack(mixed, axis=1)
 
     def shares(self, x: tf.Tensor) -> tf.Tensor:
-        """[B, H, E] the part of each expert in each head's mixture (float32 at least, so that parts add up to 1)."""
+        """With experts: [B, H, E] each one's part in each head's mixture (in float32 at least: parts add up to 1)."""
         return tf.stack([tf.nn.softmax(tf.cast(gate(x), gate.variable_dtype)) for gate in self._gates], 1)
 
     def input_weights(self) -> list[tuple[tf.Variable, tuple[int, ...]]]:
