@@ -18,9 +18,11 @@ from recsys.run_directory import Origin, RunDirectory
 
 if TYPE_CHECKING:
     from recsys._compat import keras
+    from recsys.data.dataset import Part
     from recsys.data.prepared import Prepared
     from recsys.data.reader import Examples
     from recsys.evaluation import Champion, RunRecord
+    from recsys.evaluation.explanation import Explanation
     from recsys.evaluation.inspection import Inspection
     from recsys.models.base import EmbeddingModel
     from recsys.training.checkpoints import Checkpoints, Position
@@ -246,6 +248,21 @@ class Experiment:
             untrained.example_losses(self._examples.sample(), training=False)
             initial = untrained.embeddings
         return inspect_model(self.model, self.prepared, self._checkpoints.table_bytes(), initial)
+
+    def explain(
+        self, part: Part = "test", *, examples: int = 5, user: str | None = None, item: str | None = None
+    ) -> Explanation:
+        """Where the trained ranker looks, in the mean over a part and for its first examples (of a user, on an item).
+
+        Raises:
+            ConfigError: the model has no layer that weighs fields or events.
+            DataError: there is no such example.
+            TrainingError: there is no trained model in the run directory.
+        """
+        from recsys.evaluation.explanation import explain_model
+
+        self._load_trained()
+        return explain_model(self.model, self.prepared, part, examples=examples, user=user, item=item)
 
     def run(self) -> Path | None:
         """Prepares, trains, evaluates and exports; returns the bundle's folder.

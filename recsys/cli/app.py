@@ -20,6 +20,7 @@ from recsys.cli import (
     data,
     doctor,
     evaluate,
+    explain,
     export,
     init,
     inspect,
@@ -66,6 +67,7 @@ app.command()(compare.compare)
 app.command()(export.export)
 app.command()(run.run)
 app.command()(inspect.inspect)
+app.command()(explain.explain)
 app.command()(recommend.recommend)
 app.command()(serve.serve)
 app.add_typer(config.app, name="config")
