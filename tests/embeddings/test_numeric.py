@@ -39,8 +39,8 @@ def test_log_is_odd_and_standardised_after() -> None:
 
 RAW = np.array([-2, -1, 0, 0.5, 1, 2, 2.5, 3, 4, 5, 7, 8, 1382, 16777216], np.float32)
 SQUARED = [-2, -1, 0, 0.5, 1, 2, 0, 1, 1, 2, 3, 4, 52, 276]
-"""By hand: log 2.5 = .916, 3: 1.0986, 4: 1.386, 5: 1.609, 7: 1.946, 8: 2.079, 1382: 7.231, 2^24: 16.636; squared .84, 1.21,
-1.92, 2.59, 3.79, 4.32, 52.29, 276.7. Up to 2 nothing changes, so 2 is above 3."""
+"""By hand: log 2.5 = .916, 3: 1.0986, 4: 1.386, 5: 1.609, 7: 1.946, 8: 2.079, 1382: 7.231, 2^24: 16.636; squared .84,
+1.21, 1.92, 2.59, 3.79, 4.32, 52.29, 276.7. Up to 2 nothing changes, so 2 is above 3."""
 
 
 def test_log_squared_is_a_whole_number_above_two() -> None:
@@ -57,7 +57,9 @@ def test_log_squared_buckets_hold_whole_numbers() -> None:
     assert found.tolist() == [0, 1, 2, 3, 3, 4, 4, 3, 4, 4, 4, 5, 5, 6, 6]
 
 
-@given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False, allow_subnormal=False), min_size=1, max_size=50))
+@given(
+    st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False, allow_subnormal=False), min_size=1, max_size=50)
+)
 def test_the_graph_squares_logarithms_as_the_statistics_do(numbers: list[float]) -> None:
     x = np.array(numbers, np.float32)
     whole = transformed(x.astype(np.float64), "log_squared").astype(np.float32)
