@@ -6,8 +6,9 @@ these clicks say is the style that the user prefers in this topic: so the repres
 that do both trade one for the other.
 
 By construction nothing else helps. Every item is as likely in a history as any other, and as likely to be clicked when
-it is shown; no candidate stands in its own history; every user prefers every style in equally many topics, and reads
-each of their topics equally often, so the mean of a history says little.
+it is shown; no candidate stands in its own history; every user reads each of their topics equally often; and what they
+prefer in one topic says nothing of another. The mean of a history therefore says little: the one topic that matters is
+lost among the others.
 """
 
 from __future__ import annotations
@@ -63,13 +64,12 @@ class LongHistories:
         # Numbered in no order, so that neighbours have nothing in common.
         cell = rng.permutation(config.items) // config.copies
         order = np.argsort(rng.random((config.users, config.topics)), axis=1)
-        styles = np.arange(config.topics_per_user) % config.styles
         return cls(
             config=config,
             item_topic=cell // config.styles,
             item_style=cell % config.styles,
             user_topics=order[:, : config.topics_per_user],
-            preferred=rng.permuted(np.tile(styles, (config.users, 1)), axis=1),
+            preferred=rng.integers(0, config.styles, (config.users, config.topics_per_user)),
         )
 
     def relevant(self, targets: ArrayLike, histories: ArrayLike) -> NDArray[np.bool_]:

@@ -18,15 +18,15 @@ class LongHistoriesConfig(Config):
     users: PositiveInt = 4_000
     length: PositiveInt = 200
     """Clicks of each user before the first candidate is shown to them: the history."""
-    topics: PositiveInt = 40
+    topics: PositiveInt = 20
     topics_per_user: PositiveInt = 20
     """How many of the topics a user reads, each as often as the others. Each gets one candidate, so this is the number
     of a user's candidates, too."""
-    styles: Annotated[int, Field(ge=2)] = 4
-    """A user prefers each of them in equally many topics, up to rounding."""
-    copies: Annotated[int, Field(ge=2)] = 10
+    styles: Annotated[int, Field(ge=2)] = 3
+    """A user prefers one of them in each topic, whatever they prefer in the others."""
+    copies: Annotated[int, Field(ge=2)] = 4
     """Items of one topic and style. For each user one half stands in the history only, the other in candidates only."""
-    loyalty: Annotated[float, Field(gt=0.0, le=1.0)] = 0.8
+    loyalty: Annotated[float, Field(gt=0.0, le=1.0)] = 0.85
     """Share of the history's clicks that are of the preferred style; the others are of any other one."""
     noise: Annotated[float, Field(ge=0.0, lt=0.5)] = 0.05
     """Share of the candidates that get the other label."""
@@ -47,8 +47,6 @@ class LongHistoriesConfig(Config):
         found: list[Misfit] = []
         if self.topics_per_user > self.topics:
             found.append((("topics_per_user",), f"there are {self.topics} topics; lower it, or raise topics"))
-        if self.topics_per_user < self.styles:
-            found.append((("topics_per_user",), f"{self.styles} styles need as many topics of a user; raise it"))
         if self.length < self.topics_per_user:
             found.append((("length",), f"{self.topics_per_user} topics need as many clicks; raise it"))
         if found:
