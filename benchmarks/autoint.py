@@ -27,7 +27,11 @@ MARKS = "<!-- figures: python benchmarks/autoint.py --write -->\n", "<!-- /figur
 SEEDS = (0, 1, 2)
 VARIANTS: dict[str, list[str]] = {
     "autoint": [],
-    "autoint-plus": ["model.structure=parallel", "model.mlp={hidden: [400, 400], dropout: 0.2}"],
+    "autoint-plus": [
+        "model.structure=parallel",
+        "model.mlp={hidden: [400, 400], dropout: 0.2}",
+        "model.interaction.embedding_dropout=0.1",
+    ],
     "autoint-no-residual": ["model.interaction.residual=false"],
 }
 """Overrides of the YAML."""
