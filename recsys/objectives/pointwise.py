@@ -24,15 +24,14 @@ def pointwise_loss(config: Loss, labels: tf.Tensor, logits: tf.Tensor) -> tf.Ten
         logits: [b]
     """
     losses = tf.nn.sigmoid_cross_entropy_with_logits(labels=labels, logits=logits)
-    match config:
-        case BinaryCrossEntropyConfig(positive_weight=1.0):
-            return losses
-        case BinaryCrossEntropyConfig():
-            return losses * (1.0 + (config.positive_weight - 1.0) * labels)
-        case FocalConfig():
-            # log(1 - probability of what happened), which neither underflows nor has an infinite gradient
-            log_missed = tf.math.log_sigmoid((1.0 - 2.0 * labels) * logits)
-            return losses * tf.exp(config.gamma * log_missed)
+    # No `match`: AutoGraph cannot read it, and says so to the user.
+    if isinstance(config, FocalConfig):
+        # log(1 - probability of what happened), which neither underflows nor has an infinite gradient
+        log_missed = tf.math.log_sigmoid((1.0 - 2.0 * labels) * logits)
+        return losses * tf.exp(config.gamma * log_missed)
+    if config.positive_weight == 1.0:
+        return losses
+    return losses * (1.0 + (config.positive_weight - 1.0) * labels)
 
 
 def log_odds(config: Loss, logits: tf.Tensor) -> tf.Tensor:
@@ -42,14 +41,12 @@ def log_odds(config: Loss, logits: tf.Tensor) -> tf.Tensor:
     the focal loss the true odds are A(1 - p) / A(p) at its least, with A(v) = (1 - v)^gamma / v - gamma (1 -
     v)^(gamma - 1) log v (Charoenphakdee et al., CVPR 2021).
     """
-    match config:
-        case BinaryCrossEntropyConfig(positive_weight=1.0) | FocalConfig(gamma=0.0):
-            return logits
-        case BinaryCrossEntropyConfig():
-            return logits - math.log(config.positive_weight)
-        case FocalConfig():
-            logits = tf.clip_by_value(logits, -SUREST, SUREST)
-            return _log_a(config.gamma, -logits) - _log_a(config.gamma, logits)
+    if isinstance(config, BinaryCrossEntropyConfig):
+        return logits if config.positive_weight == 1.0 else logits - math.log(config.positive_weight)
+    if config.gamma == 0.0:
+        return logits
+    logits = tf.clip_by_value(logits, -SUREST, SUREST)
+    return _log_a(config.gamma, -logits) - _log_a(config.gamma, logits)
 
 
 def _log_a(gamma: float, logits: tf.Tensor) -> tf.Tensor:
