@@ -194,7 +194,7 @@ def _difference(
         detectable=minimal_detectable_difference(after - before, w, level=level),
         real=False,
         users=int(counted.sum()),
-        rela_impr=_rela_impr(before, after, w, level, seed) if metric in ("auc", "gauc") else None,
+        rela_impr=_rela_impr(before, after, w, level, seed) if metric.rpartition(".")[2] in ("auc", "gauc") else None,
     )
     return [found]
 

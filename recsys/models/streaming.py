@@ -38,7 +38,7 @@ class StreamingRanking(keras.metrics.Metric):
         place = tf.clip_by_value(place, 0, BINS - 1)  # also what is not a number, which the loss tells of
         weights = tf.concat([weight * (1 - positive), weight * positive], 0)
         places = tf.concat([place, place + BINS], 0)
-        self._weight.assign_add(tf.scatter_nd(places[:, tf.newaxis], weights, [2 * BINS]))
+        self._weight.assign_add(tf.math.unsorted_segment_sum(weights, places, 2 * BINS))
         losses = tf.nn.sigmoid_cross_entropy_with_logits(labels=positive, logits=near)
         self._loss.assign_add(tf.reduce_sum(weight * losses))
 
