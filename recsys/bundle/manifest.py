@@ -24,6 +24,10 @@ from recsys.schema.config import Categorical, Feature, MultiValued, Numeric, Rol
 FORMAT: Literal[1] = 1
 MANIFEST = "manifest.json"
 QUERY_TOWER, ITEM_TOWER, RETRIEVER, RANKER = "query_tower", "item_tower", "retriever", "ranker"
+EXPLAIN = "explain"
+"""The ranker's signature that says what its layers looked at, where they weigh fields or events."""
+RANK = "rank"
+"""The ranker's signature for one user and K items."""
 INDEX, VECTORS, SCANN = "index", "index/vectors.npy", "index/scann"
 ITEMS, USERS = "items.parquet", "users.parquet"
 Kind = Literal["two_tower", "ranker"]
