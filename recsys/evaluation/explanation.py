@@ -169,7 +169,7 @@ def _find(prepared: Prepared, part: Part, count: int, user: str | None, item: st
 
 def _mean(model: Ranker, reader: Examples) -> tuple[Looks, int]:
     """Over the first examples, and over how many."""
-    looks = tf.function(model.looks, reduce_retracing=True)
+    looks = tf.function(model.looks, autograph=False, reduce_retracing=True)
     sums, seen, reached = dict[str, NDArray[np.float64]](), 0, np.zeros(1)
     for batch in reader.whole(BLOCK):
         found = {name: weights.numpy() for name, weights in looks(batch).items()}

@@ -10,7 +10,6 @@ from recsys.interactions.attention import Attended, TargetAttention
 from recsys.interactions.build import make_sequence_layer
 from recsys.interactions.config import SequenceConfig
 from recsys.interactions.din import DIN
-from recsys.interactions.mean_pooling import MeanPooling
 
 
 class TargetHistory(keras.layers.Layer):
@@ -47,16 +46,13 @@ class TargetHistory(keras.layers.Layer):
         out.
         """
         target, history, mask = self._read(embedded)
-        match self._layer:
-            case TargetAttention():
-                searched = () if embedded.attention is None else self._read(embedded.attention)[:2]
-                weights = self._layer.keep(target, history, mask, *searched)
-            case DIN():
-                weights = self._layer.weigh(target, history, mask)
-            case MeanPooling():
-                events = tf.cast(mask, tf.float32)
-                weights = tf.math.divide_no_nan(events, tf.reduce_sum(events, 1, keepdims=True))
-        return tf.cast(weights, tf.float32)
+        if isinstance(self._layer, TargetAttention):
+            searched = () if embedded.attention is None else self._read(embedded.attention)[:2]
+            return tf.cast(self._layer.keep(target, history, mask, *searched), tf.float32)
+        if isinstance(self._layer, DIN):
+            return self._layer.weigh(target, history, mask)
+        events = tf.cast(mask, tf.float32)
+        return tf.math.divide_no_nan(events, tf.reduce_sum(events, 1, keepdims=True))
 
     def _read(self, embedded: Embedded) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """[B, D] targets, [B, T, D] histories, [B, T] mask."""
