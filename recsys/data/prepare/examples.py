@@ -17,7 +17,7 @@ from recsys.data.prepare.entities import fixed, plain
 from recsys.data.prepare.negatives import KEY, NegativeSampler
 from recsys.data.prepare.splits import TRAIN
 from recsys.data.prepare.statistics import describe
-from recsys.data.prepare.vocabulary import Encoder, Values, make_encoder
+from recsys.data.prepare.vocabulary import Encoder, Values, least_count, make_encoder
 from recsys.data.prepare.write import BASE
 from recsys.schema.config import Categorical, Feature, MultiValued, Numeric, SchemaConfig, Vector
 
@@ -59,12 +59,12 @@ class Examples:
             case _:
                 raise TypeError(f"{feature.kind} features do not describe events")
 
-    def _values(self, name: str, feature: Feature) -> Values:
+    def _values(self, name: str, feature: Categorical | MultiValued) -> Values:
         column = self._events[stored(name)]
         value = column.unique().unnest() if isinstance(feature, MultiValued) else column
         rows = self._events.select(value=value, train=ibis.ifelse(self._events.stage == TRAIN, 1, 0).cast("int64"))
         counts = rows.filter(rows.value.notnull()).group_by("value").aggregate(count=lambda t: t.train.sum())
-        found = self._runner.fetch(counts).sort_by("value")
+        found = self._runner.fetch(counts.filter(counts["count"] >= least_count(feature))).sort_by("value")
         return Values(plain(found["value"].combine_chunks()), found["count"].to_numpy().astype(np.int64))
 
     def batches(self, part: Part, users: ir.Table, sampler: NegativeSampler | None) -> Iterator[pa.RecordBatch]:
@@ -87,7 +87,10 @@ class Examples:
         return sampler.mixed(self._runner.batches(ordered.select(*columns, **features, **{KEY: ordered.digest})))
 
     def _column(self, rows: ir.Table, name: str) -> ir.Value:
-        return rows[f"id_{name}"].fill_null(MISSING) if name in self._ids else rows[stored(name)]
+        if name not in self._ids:
+            return rows[stored(name)]
+        other = ibis.ifelse(rows[stored(name)].notnull(), self._encoders[name].other, MISSING)
+        return rows[f"id_{name}"].fill_null(other).cast(rows[f"id_{name}"].type())
 
     def finish(self, name: str, column: pa.Array) -> pa.Array:
         """A column of a batch as it is written."""

@@ -179,7 +179,9 @@ class _Preparation:
         """Events with order, part and history."""
         events = self._runner.store("ranked", ranked(kept, users.index, items.index, self._data.seed))
         events = staged(events, users.index, items.index, self._data, moments)
-        return self._runner.store("placed", with_history(events, self._data.split, self._data.min_history))
+        events = with_history(events, self._data.split, self._data.min_history)
+        # Where no user is named, this adds nothing that takes time.
+        return events if self._schema.user is None else self._runner.store("placed", events)
 
     def _check_positives(
         self, kept: ir.Table, which: str = "", cure: str = "change data.positives or data.negatives"
