@@ -108,17 +108,35 @@ class Ranker(EmbeddingModel):
         """[B, H] the logits that the losses train, and [B] those of the auxiliary head over the whole history, if there
         is one.
         """
-        vectors, auxiliary = [embedded.concat()], None
-        if self._history is not None:
-            history, whole = self._history(embedded, training=training)
+        if self._history is None:
+            return self._read_out(embedded, None, training), None
+        history, whole = self._history(embedded, training=training)
+        trained, auxiliary = self._read_out(embedded, history, training), None
+        if self._auxiliary is not None:
+            auxiliary = tf.cast(tf.squeeze(self._auxiliary(whole, training=training), -1), tf.float32)
+        return trained, auxiliary
+
+    def _read_out(self, embedded: Embedded, history: tf.Tensor | None, training: bool) -> tf.Tensor:
+        """[B, H] the logits that the losses train, from the features and what the history says of the candidate."""
+        vectors = [embedded.concat()]
+        if history is not None:
             vectors.append(tf.cast(history, vectors[0].dtype))
-            if self._auxiliary is not None:
-                auxiliary = tf.cast(tf.squeeze(self._auxiliary(whole, training=training), -1), tf.float32)
         crossed = self._interact(embedded, vectors, training)
         if self._linear is not None:
             direct = tf.cast(self._mlp(tf.concat(vectors, -1), training=training), tf.float32)
-            return direct + tf.cast(self._linear(tf.concat(crossed, -1)), tf.float32), auxiliary
-        return tf.cast(self._mlp(tf.concat(crossed, -1), training=training), tf.float32), auxiliary
+            return direct + tf.cast(self._linear(tf.concat(crossed, -1)), tf.float32)
+        return tf.cast(self._mlp(tf.concat(crossed, -1), training=training), tf.float32)
+
+    def candidate_logits(self, batch: Batch, served: Mapping[str, ServedRows] | None = None) -> dict[str, tf.Tensor]:
+        """As `head_logits`, of K items for one user, [K]: what does not depend on the item is worked out once.
+
+        Args:
+            batch: `query` of one user, `item` of K items.
+            served: by table, rows to read in place of the trained ones.
+        """
+        embedded = self.embeddings.candidates(batch["query"], batch["item"], served)
+        history = None if self._history is None else self._history.of_candidates(embedded)
+        return self._log_odds(self._read_out(embedded, history, training=False))
 
     def _interact(self, embedded: Embedded, vectors: list[tf.Tensor], training: bool) -> list[tf.Tensor]:
         """What the interaction makes of the features and the history; without one, these themselves."""

@@ -41,6 +41,17 @@ class TargetHistory(keras.layers.Layer):
         searched, keys, _ = self._read(embedded.attention)
         return self._layer(target, history, mask, searched, keys)
 
+    def of_candidates(self, embedded: Embedded) -> tf.Tensor:
+        """[K, m] of K candidates for one user, as `call` gives it for each: the history [1, T, D] stands once."""
+        target, history, mask = self._read(embedded)
+        if not isinstance(self._layer, TargetAttention):
+            # The candidates' axis is broadcast; what does not depend on them has it not.
+            found = self._layer(target, history, mask)
+            return tf.broadcast_to(found, [tf.shape(target)[0], found.shape[-1]])
+        searched, keys = (None, None) if embedded.attention is None else self._read(embedded.attention)[:2]
+        events = self._layer.events(history[0], mask[0], None if keys is None else keys[0])
+        return self._layer.attend_candidates(events, target, searched)
+
     def weigh(self, embedded: Embedded) -> tf.Tensor:
         """[B, T] float32 what each event weighs in the history's vector: 0 for padding, and for what a search leaves
         out.
