@@ -1,7 +1,7 @@
 """AutoInt, AutoInt+ and AutoInt without residual connections on MovieLens-1M, as the AutoInt paper tests them.
 
     RECSYS_DATA=... python benchmarks/autoint.py           trains what has no record yet
-    python benchmarks/autoint.py --write                   the table in docs/methods/rankers.md
+    python benchmarks/autoint.py --write                   the table in docs/methods/autoint.md
 
 Every run is configs/movielens-1m-autoint.yaml and leaves its record in benchmarks/results/autoint/. A killed study goes
 on where it stopped.
@@ -21,7 +21,7 @@ from recsys.evaluation.record import RunRecord
 ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "configs" / "movielens-1m-autoint.yaml"
 RESULTS = Path(__file__).parent / "results" / "autoint"
-PAGE = ROOT / "docs" / "methods" / "rankers.md"
+PAGE = ROOT / "docs" / "methods" / "autoint.md"
 MARKS = "<!-- figures: python benchmarks/autoint.py --write -->\n", "<!-- /figures -->\n"
 
 SEEDS = (0, 1, 2)
