@@ -15,14 +15,16 @@ from recsys.config.load import load
 from recsys.embeddings.plan_fit import fitting_plan
 from recsys.errors import ConfigError, TrainingError
 from recsys.experiment_config import ExperimentConfig
-from recsys.models.config import TwoTowerConfig
+from recsys.models.config import RankerConfig, TwoTowerConfig
 from recsys.run_directory import Origin, RunDirectory
 
 if TYPE_CHECKING:
     from recsys._compat import keras
+    from recsys.data.dataset import Part
     from recsys.data.prepared import Prepared
     from recsys.data.reader import Examples
     from recsys.evaluation import Champion, RunRecord
+    from recsys.evaluation.explanation import Explanation
     from recsys.evaluation.inspection import Inspection
     from recsys.models.base import EmbeddingModel
     from recsys.training.checkpoints import Checkpoints, Position
@@ -198,8 +200,10 @@ class Experiment:
 
     @cached_property
     def _leaks(self) -> tuple[str, ...]:
+        from recsys.evaluation.labels import check_labels
         from recsys.evaluation.leakage import refuse_leaks
 
+        check_labels(self.prepared, both=isinstance(self.config.model, RankerConfig))  # a leak tells nothing beside it
         return refuse_leaks(self.prepared, self.config.evaluation.leakage)
 
     def trained_model(self) -> EmbeddingModel:
@@ -251,6 +255,21 @@ class Experiment:
             untrained.example_losses(self._examples.sample(), training=False)
             initial = untrained.embeddings
         return inspect_model(self.model, self.prepared, self._checkpoints.table_bytes(), initial)
+
+    def explain(
+        self, part: Part = "test", *, examples: int = 5, user: str | None = None, item: str | None = None
+    ) -> Explanation:
+        """Where the trained ranker looks, in the mean over a part and for its first examples (of a user, on an item).
+
+        Raises:
+            ConfigError: the model has no layer that weighs fields or events.
+            DataError: there is no such example.
+            TrainingError: there is no trained model in the run directory.
+        """
+        from recsys.evaluation.explanation import explain_model
+
+        self._load_trained()
+        return explain_model(self.model, self.prepared, part, examples=examples, user=user, item=item)
 
     def run(self) -> Path | None:
         """Prepares, trains, evaluates and exports; returns the bundle's folder.
@@ -312,6 +331,7 @@ class Experiment:
             prepared.train_count,
             self.config.seed,
             Vocabularies(prepared.frequencies, prepared.vocabulary),
+            prepared.info.known_labels,
         )
 
     @cached_property

@@ -9,9 +9,9 @@ from pydantic import AfterValidator, ConfigDict, Field, NonNegativeInt, model_va
 
 from recsys.config.base import Config, Misfit, misfits
 from recsys.config.digest import digest
-from recsys.data.config import DataConfig, DuckDBEngine, LeaveLastOut, TemporalSplit
+from recsys.data.config import DataConfig, DuckDBEngine
 from recsys.embeddings.config import EmbeddingsConfig, StoredRows
-from recsys.evaluation.config import EvaluationConfig
+from recsys.evaluation.config import EvaluationConfig, InHistorySlices
 from recsys.export.config import RetrievalConfig
 from recsys.interactions.config import AttentionConfig, CrossConfig
 from recsys.models.config import ModelConfig, RankerConfig
@@ -72,11 +72,11 @@ class ExperimentConfig(Config):
         return self
 
     def _data_problems(self) -> list[Misfit]:
-        if isinstance(self.data.split, (TemporalSplit, LeaveLastOut)) and self.table_schema.timestamp is None:
-            return [
-                (("data", "split", "kind"), f"{self.data.split.kind} needs schema.timestamp; name it, or use random")
-            ]
-        return []
+        found = list[Misfit]()
+        for key, what, columns in self.data.lacks(self.table_schema):
+            cure = "use random" if key == ("split", "kind") else "remove it"
+            found.append((("data", *key), f"{what} needs {columns}; name the column, or {cure}"))
+        return found
 
     def _table_problems(self) -> list[Misfit]:
         """What a table asks of the model and of the devices."""
@@ -101,6 +101,14 @@ class ExperimentConfig(Config):
         model, found = self.model, list[Misfit]()
         if isinstance(model, RankerConfig):
             return self._ranker_problems(model)
+        for entity in ("user", "item"):
+            if entity not in self.table_schema.ids:
+                text = "null, but a two_tower recommends items to users; name the column, or choose kind: ranker"
+                found.append((("schema", entity), text))
+        for at, each in enumerate(self.evaluation.slices):
+            if isinstance(each, InHistorySlices):
+                text = "in_history divides the examples of a ranker, and a two_tower ranks whole catalogues; remove it"
+                found.append((("evaluation", "slices", str(at)), text))
         if self.table_schema.propensity is not None and self.data.negatives is None:
             text = "off-policy estimates need the events without reward too; say in data.negatives which they are"
             found.append((("schema", "propensity"), text))
@@ -121,8 +129,13 @@ class ExperimentConfig(Config):
 
     def _ranker_problems(self, model: RankerConfig) -> list[Misfit]:
         found, features = list[Misfit](), self.table_schema.inputs("user", "context", "item")
-        if self.data.negatives is None:
-            found.append((("data", "negatives"), "a ranker learns from negatives too; say which events are"))
+        if self.data.negatives is None and self.data.sampled_negatives is None:
+            text = "a ranker learns from negatives too; say which events are, or have data.sampled_negatives drawn"
+            found.append((("data", "negatives"), text))
+        for name in sorted(model.further_heads.keys() - self.data.labels.keys()):
+            there = ", ".join(["label", *self.data.labels])
+            text = f"there is no label {name!r}, only {there}; add data.labels.{name}, or remove this head"
+            found.append((("model", "heads", name), text))
         if not features:
             found.append((("schema", "features"), "there is no feature to rank by; add one"))
         elif not self.embeddings.problems(self.table_schema):

@@ -47,6 +47,17 @@ class Ragged:
         offsets = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=count))]).astype(np.int64)
         return cls(values[order], offsets)
 
+    @classmethod
+    def from_slices(cls, values: NDArray[np.integer], start: NDArray[np.int64], stop: NDArray[np.int64]) -> Ragged:
+        """Row r is `values[start[r]:stop[r]]`; the slices may overlap.
+
+        >>> Ragged.from_slices(np.array([5, 6, 7]), np.array([1, 0, 2]), np.array([3, 0, 3])).values.tolist()
+        [6, 7, 7]
+        """
+        lengths = stop - start
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        return cls(values[np.repeat(start - offsets[:-1], lengths) + np.arange(offsets[-1])], offsets)
+
     def __len__(self) -> int:
         return len(self.offsets) - 1
 

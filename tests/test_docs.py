@@ -48,6 +48,15 @@ def test_the_frontier_of_methods_is_the_records(monkeypatch: pytest.MonkeyPatch)
     assert marked(PAGE.read_text(encoding="utf-8"), MARKS)[1] == frontier()
 
 
+def test_the_figures_of_autoint_are_the_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`python benchmarks/autoint.py --write` makes them so."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    from autoint import MARKS, PAGE, table
+    from table import marked
+
+    assert marked(PAGE.read_text(encoding="utf-8"), MARKS)[1] == table()
+
+
 @pytest.mark.parametrize("page", PAGES, ids=[page.stem for page in PAGES])
 def test_what_a_page_names_is_there(page: Path) -> None:
     text = page.read_text(encoding="utf-8")

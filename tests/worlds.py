@@ -29,9 +29,18 @@ SCHEMA = {
 
 
 def write_world(
-    path: Path, users: int = 40, items: int = 30, per_user: int = 12, seed: int = 0, group: int = 64
+    path: Path,
+    users: int = 40,
+    items: int = 30,
+    per_user: int = 12,
+    seed: int = 0,
+    group: int = 64,
+    negatives: float = 0.0,
 ) -> Path:
-    """Users like items of their own parity; the last event of each tests, the one before validates, the rest trains."""
+    """Users like items of their own parity; the last event of each tests, the one before validates, the rest trains.
+
+    A share of the examples are `negatives`: they say nothing, but metrics of rankers are defined.
+    """
     rng = np.random.default_rng(seed)
     item = (2 * rng.integers(0, items // 2, (users, per_user)) + np.arange(users)[:, None] % 2).astype(np.int32)
     time = np.sort(rng.integers(0, 50, (users, per_user)), axis=1).astype(np.int64) * 3600
@@ -78,7 +87,7 @@ def write_world(
             group=group,
             user_index=user[rows],
             item_index=item.ravel()[rows],
-            label=np.ones(len(rows), np.float32),
+            label=(np.random.default_rng(seed).random(len(rows)) >= negatives).astype(np.float32),
             weight=np.ones(len(rows), np.float32),
             time=time.ravel()[rows],
             history_stop=(start[:, None] + before).ravel()[rows],

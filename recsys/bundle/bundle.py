@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -18,12 +18,14 @@ from recsys.bundle.manifest import (
     ITEMS,
     MANIFEST,
     QUERY_TOWER,
+    RANK,
     RANKER,
     USERS,
     Kind,
     Manifest,
     SequenceField,
     age_inputs,
+    further_score,
 )
 from recsys.bundle.requests import Request, RequestEncoder
 from recsys.bundle.tower import ServedGraph
@@ -114,7 +116,13 @@ class Bundle:
     def ranker(self) -> ServedGraph:
         """[B] scores of encoded pairs."""
         self._must_be("ranker")
-        return ServedGraph(self.folder / RANKER, self.pair_encoder.inputs, "score")
+        further = [further_score(head) for head in self.manifest.heads]
+        return ServedGraph(self.folder / RANKER, self.pair_encoder.inputs, "score", further)
+
+    @cached_property
+    def candidate_ranker(self) -> ServedGraph:
+        """[K] scores of K encoded items for one encoded query."""
+        return self.ranker.signature(RANK)
 
     @cached_property
     def index(self) -> Index:
@@ -155,6 +163,40 @@ class Bundle:
             RequestError: a value does not fit its feature.
         """
         return self.ranker(self.pair_encoder.encode(pairs))
+
+    def scores(self, pairs: Sequence[Request]) -> dict[str, NDArray[np.float32]]:
+        """[B] probabilities of each label: of `label`, as `score` gives them, and of those of `manifest.heads`.
+
+        Raises:
+            RequestError: a value does not fit its feature.
+        """
+        found = self.ranker.all(self.pair_encoder.encode(pairs))
+        return {"label": found["score"]} | {head: found[further_score(head)] for head in self.manifest.heads}
+
+    def explain(self, pairs: Sequence[Request]) -> dict[str, NDArray[Any]]:
+        """What the ranker's layers looked at, for B pairs as `score` takes them.
+
+        `attention` [B, layers, heads, F, F] of AutoInt or `gates` [B, heads, neurons, F] of ARM-Net, with the names of
+        the F features in `fields`; `history` [B, T], what each of the newest T events of a history weighs: oldest
+        first, and 0 after the newest.
+
+        Raises:
+            BundleError: no layer of the model weighs fields or events.
+            RequestError: a value does not fit its feature.
+        """
+        found = self.ranker.explain(self.pair_encoder.encode(pairs))
+        return found | {"fields": np.array([name.decode() for name in found["fields"]])}
+
+    def rank(self, request: Request, items: Sequence[Request]) -> NDArray[np.float32]:
+        """[K] as `score` gives for pairs of one request with each of K items' raw features. The request's features and
+        history are sent and worked on once, however many items there are.
+
+        Raises:
+            BundleError: it was exported without this, or knows no features of users, or none of items.
+            RequestError: a value does not fit its feature.
+        """
+        arrays = {**self.query_encoder.encode([request]), **self.item_encoder.encode(items)}
+        return self.candidate_ranker(arrays)
 
     def find_item(self, item: str) -> int | None:
         """The index of an item, or None where the catalogue has none of this id."""

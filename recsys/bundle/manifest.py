@@ -24,6 +24,10 @@ from recsys.schema.config import Categorical, Feature, MultiValued, Numeric, Rol
 FORMAT: Literal[1] = 1
 MANIFEST = "manifest.json"
 QUERY_TOWER, ITEM_TOWER, RETRIEVER, RANKER = "query_tower", "item_tower", "retriever", "ranker"
+EXPLAIN = "explain"
+"""The ranker's signature that says what its layers looked at, where they weigh fields or events."""
+RANK = "rank"
+"""The ranker's signature for one user and K items."""
 INDEX, VECTORS, SCANN = "index", "index/vectors.npy", "index/scann"
 ITEMS, USERS = "items.parquet", "users.parquet"
 Kind = Literal["two_tower", "ranker"]
@@ -149,11 +153,14 @@ class Description(Config):
     """The item features, by name: the inputs of the item tower. A ranker takes them beside those of a request."""
     embedding_dim: PositiveInt | None = None
     """Width of the towers' vectors; None for a ranker."""
-    catalogue_size: PositiveInt
+    catalogue_size: NonNegativeInt
+    """Items; a ranker may be of a log that names none."""
     metrics: dict[str, float]
     """Test metrics of the exported model."""
     index: IndexFacts | None = None
     """None for a ranker."""
+    heads: tuple[str, ...] = ()
+    """Labels that a ranker scores beside the one that it ranks by."""
     tables: tuple[TableFacts, ...] = ()
     """The embedding tables."""
     config_digest: str
@@ -168,6 +175,12 @@ class Description(Config):
         for name in ("embedding_dim", "index"):
             if (getattr(self, name) is None) != (self.kind == "ranker"):
                 raise ValueError(f"a {self.kind} bundle has {'an' if self.kind == 'two_tower' else 'no'} `{name}`")
+        return self
+
+    @model_validator(mode="after")
+    def _there_is_something_to_recommend(self) -> Self:
+        if self.kind == "two_tower" and not self.catalogue_size:
+            raise ValueError("a two_tower bundle has items")
         return self
 
     @model_validator(mode="after")
@@ -213,6 +226,11 @@ def age_inputs(fields: Mapping[str, RawField]) -> dict[str, str]:
 def signature_name(name: str) -> str:
     """The name of a request's input in a SavedModel's signature: TensorFlow allows no dot in it."""
     return name.replace(".", "_")
+
+
+def further_score(head: str) -> str:
+    """What a SavedModel calls the probability of a further head's label."""
+    return f"score_{head}"
 
 
 def fields_of(schema: SchemaConfig, *roles: Role) -> dict[str, RawField]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.bundle.manifest import signature_name
+from recsys.bundle.manifest import EXPLAIN, signature_name
 from recsys.errors import BundleError
 
 
@@ -21,16 +22,17 @@ class ServedGraph:
         folder: the SavedModel.
         inputs: the features that it takes, as the manifest says.
         output: which of its outputs a call returns.
+        further: outputs that it must have beside that one.
 
     Raises:
-        BundleError: the SavedModel cannot be loaded, or takes other inputs than the manifest says.
+        BundleError: the SavedModel cannot be loaded, or takes or gives other things than the manifest says.
     """
 
-    def __init__(self, folder: Path, inputs: frozenset[str], output: str) -> None:
+    def __init__(self, folder: Path, inputs: frozenset[str], output: str, further: Sequence[str] = ()) -> None:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         import tensorflow as tf
 
-        self._tf, self._output = tf, output
+        self._tf, self._folder, self._output = tf, folder, output
         try:
             self._model = tf.saved_model.load(str(folder))  # kept: the signature does not hold its variables
             self._signature = self._model.signatures["serving_default"]
@@ -45,14 +47,52 @@ class ServedGraph:
                 f"what the manifest says: {', '.join(sorted(expected))}",
                 "export the run again",
             )
+        absent = [name for name in (output, *further) if name not in self._signature.structured_outputs]
+        if absent:
+            raise BundleError(
+                str(folder), f"gives no {', '.join(absent)}", "what the manifest says", "export the run again"
+            )
+
+    def signature(self, name: str) -> ServedGraph:
+        """Another signature of the same SavedModel, with the same inputs and outputs.
+
+        Raises:
+            BundleError: it has none of this name.
+        """
+        if name not in self._model.signatures:
+            raise BundleError(
+                str(self._folder), f"has no signature {name}", "a ranker of users and items", "export again"
+            )
+        other = copy.copy(self)
+        other._signature = self._model.signatures[name]
+        return other
 
     def __call__(self, arrays: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
         """[B, d] embeddings or [B] scores of B encoded requests (`RequestEncoder.encode`)."""
+        return self.all(arrays)[self._output]
+
+    def all(self, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
+        """Every output by name, likewise."""
+        return self._run(self._signature, arrays)
+
+    def explain(self, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """What the layers looked at, likewise: the outputs of the signature `explain`.
+
+        Raises:
+            BundleError: the SavedModel has no such signature.
+        """
+        if EXPLAIN not in self._model.signatures:
+            expected = "a ranker whose layers weigh fields or events: autoint, arm_net, or a sequence layer"
+            raise BundleError(
+                str(self._folder), f"has no signature {EXPLAIN}", expected, "train another, and export it"
+            )
+        return self._run(self._model.signatures[EXPLAIN], arrays)
+
+    def _run(self, signature: Any, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         tensors = {
             signature_name(name): self._tf.constant(
                 array, self._tf.string if array.dtype == object else self._tf.float32
             )
             for name, array in arrays.items()
         }
-        found: NDArray[np.float32] = self._signature(**tensors)[self._output].numpy()
-        return found
+        return {name: tensor.numpy() for name, tensor in signature(**tensors).items()}

@@ -17,6 +17,7 @@ FIRST_CUT_OFF_CATEGORIES = ("diversity", "miscalibration")
 """Ranking metrics that people are shown at the first cut-off; recall at every one. `metrics.json` has them all."""
 POINTWISE = ("auc", "gauc", "logloss", "normalized_entropy", "ece", "base_rate")
 MODEL = "model"
+RELATIVE = "RelaImpr"
 RIVALS = 3
 """Baselines beside the model's metrics; the table of differences names all."""
 
@@ -26,6 +27,7 @@ def print_record(record: RunRecord, out: Output) -> None:
     for warning in record.warnings:
         out.text(f"warning: {warning}")
     _print_metrics(record, out)
+    _print_calibration(record, out)
     _print_stages(record, out)
     print_differences(record.differences, out)
     _print_slices(record, out)
@@ -63,7 +65,8 @@ def _shown(metrics: Sequence[str]) -> list[str]:
     recalls = [name for name in metrics if name.startswith("recall@")]
     k = recalls[0].split("@")[1] if recalls else ""
     ranking = [f"{name}@{k}" for name in FIRST_CUT_OFF + FIRST_CUT_OFF_CATEGORIES if f"{name}@{k}" in metrics]
-    return ranking[:1] + recalls + ranking[1:] + [name for name in POINTWISE if name in metrics]
+    further = [name for name in metrics if "." in name and name.rpartition(".")[2] in POINTWISE]  # of a head
+    return ranking[:1] + recalls + ranking[1:] + [name for name in POINTWISE if name in metrics] + further
 
 
 def _bounds(found: Bounds | Range | None) -> str | None:
@@ -72,6 +75,16 @@ def _bounds(found: Bounds | Range | None) -> str | None:
         return None
     digits = 4 if abs(found.high) < 10 else 3
     return f"{found.low:.{digits}f}–{found.high:.{digits}f}"
+
+
+def _print_calibration(record: RunRecord, out: Output) -> None:
+    """A ranker's probabilities, in bins from low to high, beside what came of them."""
+    curve = record.calibration
+    if curve is not None:
+        total = sum(curve.weight)
+        bins = zip(curve.predicted, curve.observed, curve.weight, strict=True)
+        rows = [[predicted, observed, f"{weight / total:.1%}"] for predicted, observed, weight in bins]
+        out.table("Calibration: probabilities and what came of them", ["predicted", "observed", "examples"], rows)
 
 
 def _print_stages(record: RunRecord, out: Output) -> None:
@@ -91,18 +104,20 @@ def _print_stages(record: RunRecord, out: Output) -> None:
 
 def print_differences(differences: Sequence[Difference], out: Output) -> None:
     """The model against each baseline and its champion."""
+    relative = any(each.rela_impr is not None for each in differences)
     rows = [
         [
             each.metric,
             each.against,
             f"{each.difference:+.4f}",
             f"{each.low:+.4f}, {each.high:+.4f}",
+            *([_relative(each)] if relative else []),
             _verdict(each),
         ]
         for each in differences
     ]
     if rows:
-        columns = ["metric", "against", "difference", "95% interval", "verdict"]
+        columns = ["metric", "against", "difference", "95% interval", *([RELATIVE] if relative else []), "verdict"]
         out.table("The model against baselines and champion, user by user", columns, rows)
 
 
@@ -110,24 +125,33 @@ def print_comparison(differences: Sequence[Difference], level: float, out: Outpu
     """Metric by metric, and slice by slice: who differs from the reference, by how much, and whether that is real."""
     for metric, by, part in dict.fromkeys((each.metric, each.by, each.slice) for each in differences):
         mine = [each for each in differences if (each.metric, each.by, each.slice) == (metric, by, part)]
+        relative = any(each.rela_impr is not None for each in mine)
         rows = [
             [
                 each.run,
                 each.value,
                 f"{each.difference:+.4f}",
                 f"{each.low:+.4f}, {each.high:+.4f}",
+                *([_relative(each)] if relative else []),
                 f"{each.p:.2g}",
                 each.detectable,
                 _verdict(each),
             ]
             for each in mine
         ]
-        columns = ["run", metric, "difference", f"{level:.0%} interval", "p", "detectable", "verdict"]
+        shown = [RELATIVE] if relative else []
+        columns = ["run", metric, "difference", f"{level:.0%} interval", *shown, "p", "detectable", "verdict"]
         where = f" where {by} is {part}" if by else ""
         title = f"{metric}{where}: {mine[0].reference:.4f} in {mine[0].against}, {mine[0].users:,} users"
         out.table(title, columns, rows)
     out.text(f"p: paired sign-flip test over users, Holm-corrected for {len(differences)} comparisons")
     out.text("detectable: the smallest true difference that so many users show four times in five")
+
+
+def _relative(difference: Difference) -> str | None:
+    """In percent, with its interval."""
+    found = difference.rela_impr
+    return None if found is None else f"{found.value:+.1%} ({found.low:+.1%}, {found.high:+.1%})"
 
 
 def _verdict(difference: Difference) -> str:

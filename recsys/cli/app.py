@@ -20,6 +20,7 @@ from recsys.cli import (
     data,
     doctor,
     evaluate,
+    explain,
     export,
     init,
     inspect,
@@ -67,6 +68,7 @@ app.command()(compare.compare)
 app.command()(export.export)
 app.command()(run.run)
 app.command()(inspect.inspect)
+app.command()(explain.explain)
 app.add_typer(plan.app, name="plan")
 app.command()(recommend.recommend)
 app.command()(serve.serve)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from recsys.config.base import Config, Many, default_tag
+from recsys.config.base import Config, Many, Misfit, default_tag, misfits
+from recsys.data.long_histories_config import LongHistoriesConfig
 from recsys.data.simulator_config import SimulatorConfig
+from recsys.schema.config import SchemaConfig
 
+MAIN_LABEL = "label"
+"""The label that ranks: what `positives` and `negatives` say."""
 Share = Annotated[float, Field(gt=0.0, lt=1.0)]
 SHARE_DIGITS = 12
 """Sums of shares are rounded to so many decimals: 0.1 + 0.2 is 0.3."""
@@ -39,7 +45,13 @@ class SimulatedSource(SimulatorConfig):
     kind: Literal["simulated"]
 
 
-Source = Annotated[FilesSource | PublicSource | SimulatedSource, Field(discriminator="kind")]
+class SimulatedHistoriesSource(LongHistoriesConfig):
+    """Long histories in which search and representation need different geometries; their ground truth is known."""
+
+    kind: Literal["simulated_histories"]
+
+
+Source = Annotated[FilesSource | PublicSource | SimulatedSource | SimulatedHistoriesSource, Field(discriminator="kind")]
 
 
 class Rule(Config):
@@ -55,6 +67,20 @@ class Rule(Config):
         if self.at_least is None and self.at_most is None and self.one_of is None:
             raise ValueError("a rule needs at_least, at_most or one_of")
         return self
+
+
+class SampledNegatives(Config):
+    """Negatives drawn at random, for logs that say only what was chosen.
+
+    Each example of each part gets its own: items that the user has in no positive event of any part, distinct, with the
+    user, time, history, weight and context features of the example. They are no events: no vocabulary, count or
+    statistic knows them. That held-out positives are never drawn is the published protocols' way, and knows the future.
+    """
+
+    per_positive: PositiveInt = 1
+    """How many each positive example gets."""
+    distribution: Literal["uniform", "popularity"] = "uniform"
+    """Each item of the catalogue alike, or in proportion to its positive training events (never those without)."""
 
 
 class _Shares(Config):
@@ -142,6 +168,18 @@ Split = Annotated[
 ]
 
 
+SchemaColumn = Literal["user", "item", "timestamp"]
+_NEEDED: dict[str, tuple[SchemaColumn, ...]] = {
+    "temporal": ("timestamp",),
+    "leave_last_out": ("user", "timestamp"),
+    "by_user": ("user",),
+    "cold_users": ("user",),
+    "cold_items": ("item",),
+    "random": (),
+}
+"""The columns of the schema without which a kind of split means nothing."""
+
+
 class DuckDBEngine(Config):
     """In process, on this machine's cores; spills to disk past its memory limit."""
 
@@ -169,9 +207,63 @@ class DataConfig(Config):
     negatives: Rule | None = None
     """Which events count as negative: a ranker needs them, a two_tower trains on the positives alone. Events that are
     neither are dropped, before the split."""
+    labels: dict[str, Rule] = Field(default_factory=dict)
+    """Further labels of the positive and negative events, for a ranker's `heads`: 1 where the rule holds, else 0, and
+    unknown where its column holds nothing."""
+    sampled_negatives: SampledNegatives | None = None
+    """Negatives drawn at random, where no events are negative."""
+    min_history: NonNegativeInt = 0
+    """Least number of events in an example's history. Positive events with fewer stay known (they stand in histories,
+    vocabularies of users and items, and counts) but are no examples; negative ones are dropped."""
     split: Split = TemporalSplit(kind="temporal")
     seed: Annotated[int, Field(ge=0)] = 0
-    """Seed of random splits and of the order of the training shards."""
+    """Seed of random splits, of sampled negatives and of the order of the training shards."""
     engine: Engine = DuckDBEngine()
     rows_per_group: PositiveInt = 65_536
     """Rows in a Parquet row group: the unit that the reader shuffles."""
+
+    @property
+    def rules(self) -> dict[str, Rule]:
+        """Every rule, by the key that holds it."""
+        own = {"positives": self.positives, "negatives": self.negatives}
+        named = {f"labels.{name}": rule for name, rule in self.labels.items()}
+        return {key: rule for key, rule in own.items() if rule is not None} | named
+
+    @model_validator(mode="after")
+    def _labels_have_names(self) -> Self:
+        found = list[Misfit]()
+        for name in self.labels:
+            if name == MAIN_LABEL:
+                found.append((("labels", name), "so the label that positives and negatives make is called; rename it"))
+            elif not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
+                text = f"label name {name!r} must be a letter, then letters, digits and underscores; rename it"
+                found.append((("labels", name), text))
+        if found:
+            raise misfits(found)
+        return self
+
+    def lacks(self, schema: SchemaConfig) -> Iterator[tuple[tuple[str, ...], str, str]]:
+        """(key, what it is, what it needs) for all that the schema names no columns for."""
+        asked: dict[tuple[str, ...], tuple[str, tuple[SchemaColumn, ...]]] = {
+            ("split", "kind"): (self.split.kind, _NEEDED[self.split.kind])
+        }
+        if self.min_history:
+            asked["min_history",] = ("a history", ("user", "item", "timestamp"))
+        if self.sampled_negatives is not None:
+            asked["sampled_negatives",] = ("drawing negatives", ("user", "item"))
+        for key, (what, columns) in asked.items():
+            lacking = [f"schema.{column}" for column in columns if getattr(schema, column) is None]
+            if lacking:
+                yield key, what, " and ".join(lacking)
+
+    @model_validator(mode="after")
+    def _negatives_are_of_one_sort(self) -> Self:
+        if self.sampled_negatives is None:
+            return self
+        if self.negatives is not None:
+            text = "data.negatives says already which events are negative; remove one of the two"
+            raise misfits([(("sampled_negatives",), text)])
+        if isinstance(self.split, ColdItemsSplit):
+            text = "cold_items holds items out, and drawn negatives would train on them; choose another kind of split"
+            raise misfits([(("sampled_negatives",), text)])
+        return self

@@ -7,7 +7,8 @@ from typing import Annotated, Literal, get_args
 from pydantic import Field
 
 from recsys.config.base import Config, Many
-from recsys.schema.config import Role, SchemaConfig
+from recsys.data.config import SampledNegatives
+from recsys.schema.config import Role, SchemaConfig, Transform
 
 FORMAT = 1
 MISSING = 0
@@ -62,13 +63,14 @@ class NumericInfo(_Info):
     """A number, stored raw (float32, NaN for missing); the model's graph transforms it by these training statistics."""
 
     kind: Literal["numeric"] = "numeric"
-    transform: Literal["standardize", "log", "bucketize"]
+    transform: Transform
     mean: float
-    """Mean over the training rows (after the log, for `log`)."""
+    """Mean over the training rows, after the logarithm of those that have one."""
     std: float
     """Standard deviation, likewise; 1 for a constant column."""
     boundaries: Many[float] = ()
-    """Strictly rising quantiles, for `bucketize`: the id is 0 for missing, else 1 + number of boundaries <= x."""
+    """Strictly rising quantiles, for `bucketize`: the id is 0 for missing, else 1 + number of boundaries <= x. For
+    `log_squared_buckets` whole numbers, and x is the number after that transform."""
 
 
 class VectorInfo(_Info):
@@ -83,6 +85,18 @@ FeatureInfo = Annotated[
 ]
 
 
+class LabelInfo(Config):
+    """A further label: of how many training examples it is known, and of how many it is 1."""
+
+    known: int
+    positive: int
+
+
+def label_column(name: str) -> str:
+    """The column of the examples that holds a further label: 0, 1 or NaN for unknown. No feature can have this name."""
+    return f"label.{name}"
+
+
 class Counts(Config):
     """Sizes of everything."""
 
@@ -91,6 +105,7 @@ class Counts(Config):
     events: int
     """Positive events: the rows of `events/`."""
     train: int
+    """Examples, sampled negatives included."""
     valid: int
     test: int
     dropped: int
@@ -120,13 +135,22 @@ class DatasetInfo(Config):
     """SHA-256 over the data and schema config, the source files' contents and the format: the cache key."""
     table_schema: SchemaConfig
     features: dict[str, FeatureInfo]
+    labels: dict[str, LabelInfo] = Field(default_factory=dict)
+    """Further labels of the examples."""
     counts: Counts
     split: str
     """Kind of split."""
+    sampled_negatives: SampledNegatives | None = None
+    """How the examples of label 0 were drawn; None: they are events."""
     has_time: bool
     rows_per_group: int
     suspicions: Many[Suspicion] = ()
     """Features that seem to know the future; the evaluation decides what becomes of them."""
+
+    @property
+    def known_labels(self) -> dict[str, float]:
+        """Of what share of the training examples each further label is known."""
+        return {name: label.known / self.counts.train for name, label in self.labels.items()}
 
     @property
     def inputs(self) -> dict[str, FeatureInfo]:

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from recsys._compat import tf
-from recsys.data.dataset import Part
+from recsys.data.dataset import Part, label_column
 from recsys.data.prepared import Prepared, dense
 from recsys.errors import DataError
 from recsys.files import new_folder
@@ -28,7 +28,8 @@ POOL = 8
 """Row groups that are shuffled together."""
 CHUNK = 65_536
 """Rows handed to TensorFlow at once; it cuts them into batches."""
-_OWN = ("user_index", "item_index", "label", "weight", "time", "history_stop")
+_WHO = ("user_index", "item_index")
+_OWN = (*_WHO, "label", "weight", "time", "history_stop")
 
 
 @dataclass(frozen=True)
@@ -175,6 +176,11 @@ class Examples:
         _, table = next(self._groups.tables())
         return self._batch(table.slice(0, rows))
 
+    def take(self, rows: NDArray[np.int64]) -> dict[str, Any]:
+        """A few rows as a batch, by their numbers in file order."""
+        table = self._prepared.examples(self._part, self._groups.schema.names)
+        return self._batch(table.take(pa.array(rows)))
+
     def _dataset(self, chunks: Callable[[], Iterator[dict[str, Any]]]) -> tf.data.Dataset:
         signature = tf.nest.map_structure(
             lambda a: tf.TensorSpec((None, *a.shape[1:]), a.dtype), self._batch(self._groups.schema.empty_table())
@@ -202,12 +208,13 @@ class Examples:
         prepared = self._prepared
         own: dict[str, NDArray] = {name: table[name].to_numpy() for name in _OWN if name in table.column_names}
         context = {name: dense(table[name], prepared.info, name) for name in prepared.names("context")}
-        user, item = own["user_index"], own["item_index"]
+        # A log that names no users or items has no features of them, and nothing reads their indices.
+        user, item = (own.get(name, np.empty(0, np.int32)) for name in _WHO)
+        labels = {name: table[label_column(name)].to_numpy() for name in prepared.info.labels}
+        further = {"labels": labels} if labels else {}
         return {
             "query": prepared.query_features(user, own["history_stop"], context, own.get("time")),
             "item": {name: column[item] for name, column in prepared.item_features.items()},
-            "user_index": user,
-            "item_index": item,
-            "label": own["label"],
-            "weight": own["weight"],
+            **{name: own[name] for name in (*_WHO, "label", "weight") if name in own},
+            **further,
         }

@@ -5,8 +5,8 @@ from __future__ import annotations
 import glob
 from pathlib import Path
 
-from recsys.data import simulator
-from recsys.data.config import FilesSource, PublicSource, SimulatedSource, Source
+from recsys.data import long_histories, simulator
+from recsys.data.config import FilesSource, PublicSource, SimulatedHistoriesSource, SimulatedSource, Source
 from recsys.data.public import tables
 from recsys.data.source import SourceFiles
 from recsys.errors import DataError
@@ -32,6 +32,8 @@ def resolve(source: Source, base_dir: Path) -> SourceFiles:
             return tables(source.name)
         case SimulatedSource():
             return simulator.simulated(source)
+        case SimulatedHistoriesSource():
+            return long_histories.simulated(source)
 
 
 def _files(key: str, pattern: str, base_dir: Path) -> tuple[Path, ...]:

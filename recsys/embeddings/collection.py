@@ -122,6 +122,17 @@ class EmbeddingCollection(keras.layers.Layer):
         penalties = [t.store.penalty() for t in self.tables.values() if isinstance(t.store, Supernet)]
         return tf.add_n(penalties) if penalties else None
 
+    def candidates(self, query: Batch, item: Batch, served: Mapping[str, ServedRows] | None = None) -> Embedded:
+        """K items for one user: as `call` has them for pairs, but the user's features are looked up once. The vectors
+        [1, D] that they become are repeated; sequences stay [1, T, D].
+
+        Args:
+            query: user and context features of one user.
+            item: those of K items.
+            served: as for `call`.
+        """
+        return _joined(list(self.features), self(query, served=served), self(item, served=served))
+
     def owners(self, table: str) -> dict[str, str]:
         """Of each vocabulary that a table holds, a feature that reads it: the one with the most chunks."""
         readers = sorted(self.config.readers(table), key=lambda reader: self._entries[reader].chunks)
@@ -214,3 +225,16 @@ class EmbeddingCollection(keras.layers.Layer):
         how = self._entries[name].pooling
         assert how != "none"
         return pool(values, weights, how)
+
+
+def _joined(order: list[str], user: Embedded, items: Embedded) -> Embedded:
+    """One user's vectors, repeated, beside K items'."""
+    count = tf.shape(items.groups[0].values)[0] if items.groups else 0
+    repeated = [Group(group.names, tf.repeat(group.values, count, 0)) for group in user.groups]
+    attention = None
+    if user.attention is not None or items.attention is not None:
+        empty = Embedded([], [])
+        attention = _joined(order, user.attention or empty, items.attention or empty)
+    names = {*user.order, *items.order}
+    single = [name for name in order if name in names]
+    return Embedded(single, [*repeated, *items.groups], {**user.sequences, **items.sequences}, attention)

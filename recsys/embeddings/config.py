@@ -16,6 +16,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from recsys.config.base import Config, default_tag
 from recsys.embeddings.optimizers.config import LazyAdamConfig, MiniBatchAwareDecay, TableOptimizerConfig
 from recsys.schema.config import (
+    IN_BUCKETS,
     Categorical,
     Feature,
     HashEncoding,
@@ -171,7 +172,7 @@ TableConfig = Annotated[
 class FeatureConfig(Config):
     """Which table a feature reads, and what its values become.
 
-    A `vector` feature of the schema and a `numeric` one that is not bucketized need no entry; one with `projection`
+    A `vector` feature of the schema and a `numeric` one that is not put in buckets need no entry; one with `projection`
     alone projects them.
     """
 
@@ -288,7 +289,7 @@ class EmbeddingsConfig(Config):
                 yield "", f"a {feature.kind} feature reads no table; `projection` is all it may say"
             return
         elif entry.projection is not None:
-            kind = "bucketized" if isinstance(feature, Numeric) else feature.kind
+            kind = "in buckets" if isinstance(feature, Numeric) else feature.kind
             yield ".projection", f"only vectors and numbers are projected, and {name!r} is {kind}; remove it"
         if entry.table is None:
             yield ".table", f"names no table; the tables are {', '.join(self.tables)}"
@@ -384,7 +385,7 @@ def row_width(table: TableConfig) -> int:
 def reads_table(feature: Feature) -> bool:
     """Whether a feature's values are ids that need an embedding table."""
     if isinstance(feature, Numeric):
-        return feature.transform == "bucketize"
+        return feature.transform in IN_BUCKETS
     return isinstance(feature, (Categorical, MultiValued, Sequence))
 
 

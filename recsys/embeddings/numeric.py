@@ -18,18 +18,19 @@ from recsys.embeddings.seeds import seed_for
 
 
 def standardize(x: tf.Tensor, infos: Sequence[NumericInfo]) -> tf.Tensor:
-    """[B, F] raw numbers -> [B, F]: (x - mean) / std, after sign(x) log(1 + |x|) for `log`; missing (NaN) -> 0, the
-    mean.
+    """[B, F] raw numbers -> [B, F]: (x - mean) / std, after the logarithm of those that have one; missing (NaN) -> 0,
+    the mean.
     """
-    logs = [info.transform == "log" for info in infos]
-    if any(logs):
-        x = tf.where(logs, tf.sign(x) * tf.math.log1p(tf.abs(x)), x)
+    x = _transformed(x, infos)
     scaled = (x - [info.mean for info in infos]) / [info.std for info in infos]
     return tf.where(tf.math.is_nan(scaled), 0.0, scaled)
 
 
 def bucketize(x: tf.Tensor, infos: Sequence[NumericInfo]) -> tf.Tensor:
-    """[B, F] raw numbers -> [B, F] int32 ids: 0 for missing, else 1 + the number of boundaries at or below x."""
+    """[B, F] raw numbers -> [B, F] int32 ids: 0 for missing, else 1 + the number of boundaries at or below the number
+    (or its squared logarithm).
+    """
+    x = _transformed(x, infos)
     counts = [len(info.boundaries) for info in infos]
     boundaries = np.full((len(infos), max(counts)), np.inf, np.float32)
     for row, info in zip(boundaries, infos, strict=True):
@@ -39,6 +40,19 @@ def bucketize(x: tf.Tensor, infos: Sequence[NumericInfo]) -> tf.Tensor:
     # The padding is at or below infinity, too.
     bucket = tf.transpose(tf.minimum(below, tf.constant(counts, tf.int32)[:, tf.newaxis]))
     return tf.where(tf.math.is_nan(x), MISSING, 1 + bucket)
+
+
+def _transformed(x: tf.Tensor, infos: Sequence[NumericInfo]) -> tf.Tensor:
+    """[B, F] as `recsys.data.numbers.transformed` has it, but for the rounding, which buckets need not."""
+    logs = [info.transform == "log" for info in infos]
+    if any(logs):
+        x = tf.where(logs, tf.sign(x) * tf.math.log1p(tf.abs(x)), x)
+    squares = [info.transform in ("log_squared", "log_squared_buckets") for info in infos]
+    if any(squares):
+        # In float64: its whole part must be that of the training's statistics.
+        whole = tf.floor(tf.math.log(tf.cast(tf.maximum(x, 2.0), tf.float64)) ** 2)
+        x = tf.where(squares & (x > 2.0), tf.cast(whole, x.dtype), x)
+    return x
 
 
 class NumberVectors(keras.layers.Layer):

@@ -10,11 +10,19 @@ import numpy as np
 
 from recsys.config.base import Config
 from recsys.errors import DataError
-from recsys.evaluation.evidence import WHOLE, Evidence, Measured, SliceKey
+from recsys.evaluation.evidence import WHOLE, Evidence, Measured, SliceKey, Values
 from recsys.metrics import adjust, bootstrap_interval, minimal_detectable_difference, randomization_test
 
 DRAWS = 10_000
 """Sign flips of a comparison, at least."""
+
+
+class RelaImpr(Config):
+    """`recsys.metrics.rela_impr` of a run over its reference, and its interval at the comparison's level."""
+
+    value: float
+    low: float
+    high: float
 
 
 class Difference(Config):
@@ -42,6 +50,8 @@ class Difference(Config):
     real: bool
     """Whether p is below 1 - level."""
     users: int
+    rela_impr: RelaImpr | None = None
+    """Of AUC and GAUC, where the reference is above 1/2."""
 
 
 def compare(
@@ -184,8 +194,20 @@ def _difference(
         detectable=minimal_detectable_difference(after - before, w, level=level),
         real=False,
         users=int(counted.sum()),
+        rela_impr=_rela_impr(before, after, w, level, seed) if metric.rpartition(".")[2] in ("auc", "gauc") else None,
     )
     return [found]
+
+
+def _rela_impr(before: Values, after: Values, weights: Values, level: float, seed: int) -> RelaImpr | None:
+    """A ratio of two means, of which each user has a share: what it would move if the user counted more."""
+    base = float(np.average(before, weights=weights))
+    if base <= 0.5:
+        return None
+    ratio = float(np.average(after - before, weights=weights)) / (base - 0.5)
+    shares = ratio + (after - before - ratio * (before - 0.5)) / (base - 0.5)
+    interval = bootstrap_interval(shares, weights, level=level, seed=seed, signed=True)
+    return RelaImpr(value=ratio, low=interval.low, high=interval.high)
 
 
 def _must_match(one: tuple[str, Measured, Evidence], other: tuple[str, Measured, Evidence]) -> None:

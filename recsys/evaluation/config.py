@@ -72,8 +72,18 @@ class FeatureSlices(Config):
         return edges
 
 
+class InHistorySlices(Config):
+    """A ranker's examples by whether their item, or a value of it, is in their own history: `present`, `absent`; or
+    there is `no history`. Who only looks for what was there before has nothing to say of the absent.
+    """
+
+    kind: Literal["in_history"]
+    feature: str | None = None
+    """A categorical or multi-valued item feature; left out, the item itself."""
+
+
 Slices = Annotated[
-    ItemFrequencySlices | UserActivitySlices | ReturningSlices | FeatureSlices,
+    ItemFrequencySlices | UserActivitySlices | ReturningSlices | InHistorySlices | FeatureSlices,
     Field(discriminator="kind"),
     default_tag("kind", "feature"),
 ]
@@ -143,14 +153,16 @@ class EvaluationConfig(Config):
                     yield (*place, "feature"), f"{_said(each.feature, feature)}; {_named(schema, Numeric)}"
                 elif each.edges is not None and not isinstance(feature, Numeric):
                     yield (*place, "edges"), f"{each.feature} is {feature.kind} and has no ranges; remove them"
+            elif isinstance(each, InHistorySlices) and not schema.has_histories:
+                yield ("slices", str(at)), "the log has no histories without schema.user and schema.item; remove it"
+            elif isinstance(each, InHistorySlices) and each.feature is not None:
+                for text in _no_item_category(each.feature, schema):
+                    yield ("slices", str(at), "feature"), text
         if self.clip is not None and schema.propensity is None:
             yield ("clip",), "there are no weights to cut without schema.propensity; remove it, or name the column"
-        feature = schema.features.get(self.category or "")
         if self.category is not None:
-            if not _is_category(feature):
-                yield ("category",), f"{_said(self.category, feature)}; {_named(schema)}"
-            elif feature.role != "item":
-                yield ("category",), f"{self.category} describes the {feature.role}, not the item; {_named(schema)}"
+            for text in _no_item_category(self.category, schema):
+                yield ("category",), text
 
 
 def slicing_definitions(config: EvaluationConfig) -> dict[str, str]:
@@ -160,7 +172,22 @@ def slicing_definitions(config: EvaluationConfig) -> dict[str, str]:
 
 def slicing_name(config: Slices) -> str:
     """How records and `recsys compare` call these slices: the kind, or the feature."""
-    return config.feature if isinstance(config, FeatureSlices) else config.kind
+    match config:
+        case FeatureSlices():
+            return config.feature
+        case InHistorySlices():
+            return f"{config.feature or 'item'}_in_history"
+        case _:
+            return config.kind
+
+
+def _no_item_category(name: str, schema: SchemaConfig) -> Iterator[str]:
+    """What is wrong with a feature that should say of which categories an item is."""
+    feature = schema.features.get(name)
+    if not _is_category(feature):
+        yield f"{_said(name, feature)}; {_named(schema)}"
+    elif feature.role != "item":
+        yield f"{name} describes the {feature.role}, not the item; {_named(schema)}"
 
 
 def _is_category(feature: Feature | None) -> TypeGuard[Categorical | MultiValued]:

@@ -81,7 +81,7 @@ class Evidence:
 
 def _possible(metric: str, interval: Interval) -> Interval:
     """Without values that the metric cannot have."""
-    if metric.partition("@")[0] not in UNIT:
+    if metric.rpartition(".")[2].partition("@")[0] not in UNIT:  # that of a further head is called NAME.auc
         return interval
     return replace(interval, low=max(interval.low, 0.0), high=min(interval.high, 1.0))
 

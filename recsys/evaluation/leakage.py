@@ -22,7 +22,7 @@ from recsys.data.prepared import Prepared
 from recsys.errors import DataError, Problem
 from recsys.evaluation.leaked_features import feature_leaks
 from recsys.evaluation.leaked_statistics import PREPARE_AGAIN, statistic_leaks
-from recsys.evaluation.shards import Rows, event_users, shards
+from recsys.evaluation.shards import Rows, event_users, logged, shards
 
 NO_TIME = np.iinfo(np.int64).max
 """Later than every time: of users without a later example."""
@@ -57,10 +57,12 @@ def refuse_leaks(prepared: Prepared, leakage: Literal["refuse", "warn"]) -> tupl
 
 
 def _example_leaks(prepared: Prepared) -> Iterator[Problem]:
-    log, copies = _Log(prepared), _Copies(prepared)
+    log = _Log(prepared)
+    # Of an event that does not say whose it is, or of what, nobody can tell a copy from another that is alike.
+    copies = _Copies(prepared) if prepared.info.table_schema.has_histories else None
     for part in PARTS:
         checks = [*_history_checks(prepared, log), *_split_checks(prepared, part)]
-        if part != "train":
+        if copies is not None and part != "train":
             checks.append(copies.check())
         yield from _count(prepared, part, checks)
 
@@ -102,14 +104,18 @@ def _count(prepared: Prepared, part: Part, checks: Sequence[_Check]) -> Iterator
 
 def _own(prepared: Prepared) -> list[str]:
     """What names an event."""
-    return ["user_index", "item_index", *(["time"] if prepared.info.has_time else [])]
+    named = [f"{entity}_index" for entity in prepared.info.table_schema.ids]
+    return [*named, *(["time"] if prepared.info.has_time else [])]
 
 
 def _said(prepared: Prepared, rows: Rows, row: int) -> str:
-    user = prepared.users["user"][int(rows["user_index"][row])].as_py()
-    item = prepared.items["item"][int(rows["item_index"][row])].as_py()
-    time = f", time {rows['time'][row]}" if "time" in rows else ""
-    return f"user {user!r}, item {item!r}{time}"
+    tables = {"user": prepared.users, "item": prepared.items}
+    said = [
+        f"{entity} {tables[entity][entity][int(rows[f'{entity}_index'][row])].as_py()!r}"
+        for entity in prepared.info.table_schema.ids
+    ]
+    said += [f"time {rows['time'][row]}"] if "time" in rows else []
+    return ", ".join(said) or f"with {rows['history_stop'][row]} events"
 
 
 # Histories
@@ -200,6 +206,14 @@ def _first_at_least(
 
 
 def _history_checks(prepared: Prepared, log: _Log) -> Iterator[_Check]:
+    if not prepared.info.table_schema.has_histories:
+        yield _Check(
+            lambda rows: rows["history_stop"] != 0,
+            "have a history, although the log does not name both users and items",
+            "empty histories",
+            PREPARE_AGAIN,
+        )
+        return
     yield _Check(
         log.is_foreign,
         "have a history that reaches beyond the user's own events",
@@ -246,12 +260,15 @@ class _Later:
         self.users = np.zeros(prepared.info.counts.users, bool)
         self.items = np.zeros(prepared.info.counts.items, bool)
         self.first_of_user = np.full(prepared.info.counts.users, NO_TIME)
+        self.first = int(NO_TIME)
         for rows in (rows for part in parts for rows in shards(prepared, part, _own(prepared))):
-            self.users[rows["user_index"]] = True
-            self.items[rows["item_index"]] = True
+            for entity, there in (("user", self.users), ("item", self.items)):
+                if entity in prepared.info.table_schema.ids:
+                    there[rows[f"{entity}_index"]] = True
             if prepared.info.has_time:
+                self.first = min(self.first, int(rows["time"].min()))
+            if prepared.info.has_time and "user_index" in rows:
                 np.minimum.at(self.first_of_user, rows["user_index"], rows["time"])
-        self.first = int(self.first_of_user.min(initial=NO_TIME))
 
 
 def _split_checks(prepared: Prepared, part: Part) -> Iterator[_Check]:
@@ -295,17 +312,20 @@ class _Copies:
     """Held-out examples that stand in training, too: compared by user, item and time, or for want of times by all that
     the model could tell them apart by.
 
+    Sampled negatives may meet by chance, and tell nothing.
+
     Rows are compared by digests of 64 bits: 20 million and 2 million rows meet by chance in one data set of 400,000.
     """
 
     def __init__(self, prepared: Prepared) -> None:
         self._has_time = prepared.info.has_time
+        self._with_negatives = prepared.info.sampled_negatives is None
         context = [name for name, info in prepared.info.features.items() if info.role == "context"]
         self._key = [*_own(prepared), *([] if self._has_time else context)]
-        held_out = (rows for part in PARTS[1:] for rows in shards(prepared, part, self._key))
+        held_out = (rows for part in PARTS[1:] for rows in logged(prepared, part, self._key))
         self._held_out = pd.Index(np.concatenate([_digests(rows, self._key) for rows in held_out])).unique()
         self._trained = np.zeros(len(self._held_out), bool)
-        for rows in shards(prepared, "train", self._key):
+        for rows in logged(prepared, "train", self._key):
             place = self._held_out.get_indexer(_digests(rows, self._key))
             self._trained[place[place >= 0]] = True
 
@@ -315,12 +335,17 @@ class _Copies:
         same = "user, item and time" if self._has_time else ", ".join(["user", "item", *context])
         telling = "" if self._has_time else ", or give the model what tells them apart (times, context features)"
         return _Check(
-            lambda rows: self._trained[self._held_out.get_indexer(_digests(rows, self._key))],
+            self._are_trained,
             f"are copies of training examples, of the same {same}",
             "every event once",
             f"drop the copies from the event log{telling}",
-            tuple(context),
+            ("label", *context),
         )
+
+    def _are_trained(self, rows: Rows) -> NDArray[np.bool_]:
+        place = self._held_out.get_indexer(_digests(rows, self._key))
+        events = (rows["label"] > 0) | self._with_negatives
+        return events & (place >= 0) & self._trained[place]
 
 
 def _digests(rows: Rows, key: list[str]) -> NDArray[np.uint64]:

@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from recsys.data.dataset import PARTS, STAGES, NumericInfo, Suspicion
+from recsys.data.dataset import PARTS, STAGES, NumericInfo, Suspicion, label_column
 from recsys.data.prepared import Prepared
 from recsys.errors import Problem
-from recsys.evaluation.shards import Rows, event_users, shards
+from recsys.evaluation.shards import Rows, event_users, logged
 
 Entity = Literal["user", "item"]
 NEVER = np.iinfo(np.int64).min
+KNOWN = (STAGES["train"], STAGES["context"])
 FOLLOWS = 0.95
 """Least |Spearman| of a feature with the statistic that it is said to be."""
 AGREES = 0.98
@@ -127,18 +128,25 @@ def _feature_leak(prepared: Prepared, entity: Entity, name: str, statistics: lis
 
 def _statistics(prepared: Prepared, entity: Entity) -> Iterator[_Statistic]:
     """The statistics that people put into their tables; those that are alike for all are left out."""
-    whole, known = _Tally(prepared, entity), _Tally(prepared, entity)
-    columns = [f"{entity}_index", "label", "weight", *(["time"] if prepared.info.has_time else [])]
+    examples, trained, whole, known = (_Tally(prepared, entity) for _ in range(4))
+    labels = {name: label_column(name) for name in prepared.info.labels}
+    time = ["time"] if prepared.info.has_time else []
+    columns = [f"{entity}_index", "label", "weight", *time, *labels.values()]
     for part in PARTS:
-        for rows in shards(prepared, part, columns):
-            whole.add(rows)
+        for rows in logged(prepared, part, columns):
+            others = _take(rows, (rows["label"] == 0) | (not prepared.info.table_schema.has_histories))
+            examples.add(rows)
+            whole.add(others)
             if part == "train":
-                known.add(rows)
-    yield _Statistic("share of positive events", whole.mean(whole.positives), known.mean(known.positives))
-    yield _Statistic("mean weight", whole.mean(whole.weight), known.mean(known.weight))
-    for rows in _context(prepared, entity):
-        whole.add(rows)
-        known.add(rows)
+                trained.add(rows)
+                known.add(others)
+    yield _Statistic("share of positive events", examples.mean(examples.positives), trained.mean(trained.positives))
+    yield _Statistic("mean weight", examples.mean(examples.weight), trained.mean(trained.weight))
+    for name, column in labels.items():
+        yield _Statistic(f"share of events with label {name!r}", examples.share(column), trained.share(column))
+    positives = _positives(prepared, entity)
+    whole.add(positives)
+    known.add(_take(positives, np.isin(prepared.events.stage, KNOWN)))
     there = whole.events > 0
     counts = np.where(there, whole.events, np.nan), known.events.astype(np.float64)
     yield _Statistic("number of events", *counts)
@@ -162,6 +170,9 @@ class _Tally:
         self.positives = np.zeros(size, np.int64)
         self.weight = np.zeros(size)
         self._last = np.full(size, NEVER)
+        labels = [label_column(name) for name in prepared.info.labels]
+        self._known = {column: np.zeros((2, size)) for column in labels}
+        """Events with a further label of 1, and those of which it is known."""
 
     def add(self, rows: Rows) -> None:
         """More events."""
@@ -172,6 +183,16 @@ class _Tally:
         if "time" in rows:
             np.maximum.at(self._last, index, rows["time"])
 
+        for column, (ones, known) in self._known.items():
+            labels = rows.get(column, np.full(len(index), np.nan))
+            ones += np.bincount(index[labels == 1], minlength=size)
+            known += np.bincount(index[~np.isnan(labels)], minlength=size)
+
+    def share(self, column: str) -> NDArray[np.float64]:
+        """Of label 1 among the events whose further label is known; NaN without such events."""
+        ones, known = self._known[column]
+        return np.divide(ones, known, out=np.full(len(known), np.nan), where=known > 0)
+
     def mean(self, total: NDArray) -> NDArray[np.float64]:
         """`total` by event; NaN without events."""
         return np.divide(total, self.events, out=np.full(len(total), np.nan), where=self.events > 0)
@@ -181,24 +202,25 @@ class _Tally:
         return np.where(self.events > 0, self._last, np.nan)
 
 
-def _context(prepared: Prepared, entity: Entity) -> Iterator[Rows]:
-    """The events that were known though they are no examples."""
-    of_context = prepared.events.stage == STAGES["context"]
-    if not of_context.any():
-        return
+def _positives(prepared: Prepared, entity: Entity) -> Rows:
+    """The positive events, examples or not; what they weigh is not said. None, where there are no histories."""
     index = event_users(prepared) if entity == "user" else prepared.events.item_index
-    rows: Rows = {f"{entity}_index": index[of_context]}
-    rows["label"] = rows["weight"] = np.ones(int(of_context.sum()), np.float32)
+    rows: Rows = {f"{entity}_index": index}
+    rows["label"] = rows["weight"] = np.ones(len(index), np.float32)
     if prepared.events.time is not None:
-        rows["time"] = prepared.events.time[of_context]
-    yield rows
+        rows["time"] = prepared.events.time
+    return rows
+
+
+def _take(rows: Rows, chosen: NDArray[np.bool_]) -> Rows:
+    return {name: column[chosen] for name, column in rows.items()}
 
 
 def _partners(prepared: Prepared, entity: Entity) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Distinct items of each user's positive events, or users of each item's: in the whole log, and known."""
     items = prepared.info.counts.items
     pairs = event_users(prepared).astype(np.int64) * items + prepared.events.item_index
-    was_known = np.isin(prepared.events.stage, (STAGES["train"], STAGES["context"]))
+    was_known = np.isin(prepared.events.stage, KNOWN)
 
     def count(pairs: NDArray[np.int64]) -> NDArray[np.float64]:
         pairs = np.sort(pairs)  # np.unique of so many integers hashes them, in a multiple of the time and memory

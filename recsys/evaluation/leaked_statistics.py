@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.data.dataset import CategoricalInfo, NumericInfo
+from recsys.data.dataset import STAGES, CategoricalInfo, NumericInfo
+from recsys.data.numbers import transformed
 from recsys.data.prepared import Prepared
 from recsys.errors import Problem
-from recsys.evaluation.shards import shards
+from recsys.evaluation.shards import event_users, logged
 from recsys.schema.config import Categorical, MultiValued, Numeric, VocabularyEncoding
 
 TOLERANCE = 1e-6
@@ -66,37 +68,45 @@ def _min_count(prepared: Prepared, name: str) -> int:
     return feature.encoding.min_count
 
 
-def _bucket_count(prepared: Prepared, name: str) -> int:
+def _number(prepared: Prepared, name: str) -> Numeric:
     feature = prepared.info.table_schema.features[name]
     assert isinstance(feature, Numeric)
-    return feature.bucket_count
+    return feature
 
 
 class _Training:
     """What `prepare` learns from the training part, counted again.
 
-    A user's or item's value counts as often as there are training examples, positive or negative, of the user or item;
-    a context value once for each training example.
+    A user's or item's value counts as often as there are training events, positive or negative, of the user or item; a
+    context value once for each of them that is an example. Positive events stand in `events/`, examples or not.
     """
 
     def __init__(self, prepared: Prepared) -> None:
         features = prepared.info.features
-        self.positives = np.zeros(prepared.info.counts.items, np.int64)
-        """[N] of each item."""
         self.ids = {name: np.zeros(i.rows, np.int64) for name, i in features.items() if isinstance(i, CategoricalInfo)}
         """By feature: how many training rows hold each id."""
         self.numbers = {
-            name: _Numbers(info, _bucket_count(prepared, name))
+            name: _Numbers(info, _number(prepared, name))
             for name, info in features.items()
             if isinstance(info, NumericInfo)
         }
-        rows = {"item": self.positives.copy(), "user": np.zeros(prepared.info.counts.users, np.int64)}
+        trained = prepared.events.stage == STAGES["train"]
+        events = {"item": prepared.events.item_index[trained], "user": event_users(prepared)[trained]}
+        sizes = {"item": prepared.info.counts.items, "user": prepared.info.counts.users}
+        rows = {entity: np.bincount(index, minlength=sizes[entity]) for entity, index in events.items()}
+        self.positives = rows["item"].copy()
+        """[N] of each item."""
         of_context = [name for name in (*self.ids, *self.numbers) if features[name].role == "context"]
-        for batch in shards(prepared, "train", ["user_index", "item_index", "label", *of_context]):
-            for entity, total in rows.items():
-                total += np.bincount(batch[f"{entity}_index"], minlength=len(total))
-            liked = batch["item_index"][batch["label"] > 0]
-            self.positives += np.bincount(liked, minlength=len(self.positives))
+        schema = prepared.info.table_schema
+        named = {entity: f"{entity}_index" for entity in schema.ids}
+        for batch in logged(prepared, "train", [*named.values(), "label", *of_context]):
+            # Without histories `events/` is empty, and every event is an example.
+            counted = (batch["label"] == 0) | (not schema.has_histories)
+            for entity, column in named.items():
+                rows[entity] += np.bincount(batch[column][counted], minlength=len(rows[entity]))
+            if "item" in named and not schema.has_histories:
+                liked = batch["item_index"][batch["label"] > 0]
+                self.positives += np.bincount(liked, minlength=len(self.positives))
             for name in of_context:
                 self._add(name, batch[name], np.ones(len(batch["label"]), np.int64))
         for name in (*self.ids, *self.numbers):
@@ -122,24 +132,29 @@ def _held(ids: NDArray, rows: NDArray[np.int64], count: int) -> NDArray[np.int64
 class _Numbers:
     """Mean, deviation and quantiles of a numeric feature, from values that come in any number of pieces."""
 
-    def __init__(self, info: NumericInfo, bucket_count: int) -> None:
+    def __init__(self, info: NumericInfo, feature: Numeric) -> None:
         self._info = info
-        self._bucket_count = bucket_count
+        self._feature = feature
         self._total = 0
         self._sums = np.zeros(2)
         """Of (x - m) and of its square, for m the mean to be checked, so that large numbers cancel."""
         self._bounds = np.array(info.boundaries)
         self._below = np.zeros(len(info.boundaries), np.int64)
         self._upto = np.zeros(len(info.boundaries), np.int64)
+        self._rows = Counter[float]()
+        """Of each whole number, for `log_squared_buckets`."""
 
     def add(self, values: NDArray, rows: NDArray[np.int64]) -> None:
         """Values, NaN for missing, and how many training rows hold each."""
         known = ~np.isnan(values) & (rows > 0)
         x, rows = values[known].astype(np.float64), rows[known]
-        squashed = np.sign(x) * np.log1p(np.abs(x)) if self._info.transform == "log" else x
-        off = squashed - self._info.mean
+        x = transformed(x, self._info.transform)
+        off = x - self._info.mean
         self._total += int(rows.sum())
         self._sums += (off @ rows, off**2 @ rows)
+        if self._info.transform == "log_squared_buckets":
+            found, place = np.unique(x, return_inverse=True)
+            self._rows.update(dict(zip(found.tolist(), np.bincount(place, rows).tolist(), strict=True)))
         below, upto = np.searchsorted(self._bounds, x, "right"), np.searchsorted(self._bounds, x, "left")
         for count, place in ((self._below, below), (self._upto, upto)):
             count += np.bincount(place, weights=rows, minlength=len(count) + 1).cumsum()[:-1].astype(np.int64)
@@ -158,13 +173,19 @@ class _Numbers:
             yield f"its standard deviation is {self._info.std:.6g}", f"{std:.6g}"
         if self._info.transform == "bucketize" and not self._are_quantiles():
             yield f"its {len(self._bounds)} bucket boundaries are no quantiles", "equally filled buckets"
+        if self._info.transform == "log_squared_buckets":
+            least = self._feature.bucket_rows
+            frequent = sorted(number for number, rows in self._rows.items() if rows >= least)
+            if frequent != self._bounds.tolist():
+                expected = f"the {len(frequent)} whole numbers with {least} rows or more"
+                yield f"its {len(self._bounds)} buckets are other numbers", expected
 
     def _are_quantiles(self) -> bool:
         """Whether every quantile is a boundary, and every boundary a quantile.
 
         The value of rank r is the boundary with at most r values below it and more than r up to it.
         """
-        ranks = self._total * np.arange(1, self._bucket_count) // self._bucket_count
+        ranks = self._total * np.arange(1, self._feature.bucket_count) // self._feature.bucket_count
         boundary = np.searchsorted(self._upto, ranks, side="right")
         if boundary.max(initial=-1) >= len(self._bounds):
             return False

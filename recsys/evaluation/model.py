@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.data.config import MAIN_LABEL
 from recsys.data.dataset import Part
 from recsys.data.prepared import HeldOut, Prepared, dense
 from recsys.data.reader import Examples as Reader
@@ -17,12 +19,14 @@ from recsys.evaluation.baselines import retrieval_baselines, score_baselines
 from recsys.evaluation.categories import Categories, category_ids
 from recsys.evaluation.config import EvaluationConfig, slicing_definitions
 from recsys.evaluation.evidence import MODEL, Evidence, Measured, SliceKey
+from recsys.evaluation.heads import Scored, beside, head_doubts, head_metrics
 from recsys.evaluation.off_policy import OffPolicyRecord, two_tower_off_policy
-from recsys.evaluation.pointwise import BINS, Examples, evaluate_order, evaluate_ranking, user_values
+from recsys.evaluation.pointwise import BINS, BLOCKS, Examples, blocks_of, evaluate_order, evaluate_ranking, user_values
 from recsys.evaluation.recommenders import Nearest, Recommender
 from recsys.evaluation.retrieval import SLICED, RetrievalResult, Task, evaluate_retrieval
-from recsys.evaluation.slices import Slicing, context_slicings, item_slicings, user_slicings
+from recsys.evaluation.slices import Slicing, context_slicings, history_slicings, item_slicings, user_slicings
 from recsys.metrics import Calibration, calibration
+from recsys.metrics.pointwise import TINIEST
 from recsys.models.base import EmbeddingModel
 from recsys.models.ranker import Ranker
 from recsys.models.two_tower import TwoTower
@@ -45,6 +49,8 @@ class Evaluated:
     """Of a ranker."""
     off_policy: dict[str, OffPolicyRecord] = field(default_factory=dict)
     """`model` and baselines, where the log tells propensities."""
+    warnings: tuple[str, ...] = ()
+    """What could not be measured."""
 
 
 def evaluate_model(
@@ -155,37 +161,42 @@ def _evaluate_ranker(
     validation: bool,
     served: Mapping[str, ServedRows] | None,
 ) -> Evaluated:
-    examples, logits = scores(model, prepared, part, served)
-    y, w, by = examples.labels, examples.weights, examples.users
-    predicted = {MODEL: 1.0 / (1.0 + np.exp(-logits))}
+    heads = scores(model, prepared, part, served)
+    main = heads.pop(MAIN_LABEL)
+    examples, y, w, by = main.examples, main.examples.labels, main.examples.weights, main.examples.named_users
+    predicted = {MODEL: main.probabilities}
     counts = {"examples_evaluated": len(y)}
     if validation:
-        return Evaluated({MODEL: evaluate_ranking(y, predicted[MODEL], w, by)}, counts)
+        return Evaluated({MODEL: evaluate_ranking(y, predicted[MODEL], w, by) | head_metrics(heads)}, counts)
     predicted["base_rate"] = np.full(len(y), _training_rate(prepared))
+    further = {MODEL: heads, "base_rate": _training_rates(prepared, heads)}
     ordered = score_baselines(prepared, part, config)
-    metrics = {name: evaluate_ranking(y, p, w, by) for name, p in predicted.items()}
+    metrics = {name: evaluate_ranking(y, p, w, by) | head_metrics(further[name]) for name, p in predicted.items()}
     metrics |= {name: evaluate_order(y, s, w, by) for name, s in ordered.items()}
     slicings = list(_example_slicings(prepared, part, config))
-    names = _user_names(prepared)
+    names = _unit_names(prepared, part)
     measured = {}
     for name, each in (predicted | ordered).items():
         whole = user_values(examples, each, probabilities=name in predicted).evidence(names)
+        whole = beside(whole, further.get(name, {}), names)
         slices = _example_slices(examples, each, name in predicted, slicings, names)
         measured[name] = Measured(prepared.info.digest, part, whole, slices, slicing_definitions(config))
-    return Evaluated(metrics, counts, measured, calibration(y, predicted[MODEL], w, bins=BINS))
+    curve = calibration(y, predicted[MODEL], w, bins=BINS)
+    return Evaluated(metrics, counts, measured, curve, warnings=(*head_doubts(heads), *_left_out(prepared)))
 
 
 def _example_slicings(prepared: Prepared, part: Part, config: EvaluationConfig) -> Iterator[Slicing]:
     """The divisions of a part's n examples."""
-    index = prepared.examples(part, ["user_index", "item_index"])
-    for each in item_slicings(prepared, config):
-        yield each.take(index["item_index"].to_numpy())
-    for each in user_slicings(prepared, config):
-        yield each.take(index["user_index"].to_numpy())
+    for entity, slicings in (("item", item_slicings), ("user", user_slicings)):
+        if entity in prepared.info.table_schema.ids:
+            index = prepared.examples(part, [f"{entity}_index"])[f"{entity}_index"].to_numpy()
+            for each in slicings(prepared, config):
+                yield each.take(index)
     described = [name for name, info in prepared.info.features.items() if info.role == "context"]
     context = prepared.examples(part, described)
     features = {name: dense(context[name], prepared.info, name) for name in described}
     yield from context_slicings(prepared, config, features)
+    yield from history_slicings(prepared, part, config)
 
 
 def _example_slices(
@@ -206,18 +217,58 @@ def _training_rate(prepared: Prepared) -> float:
     return float(np.average(train["label"].to_numpy(), weights=train["weight"].to_numpy()))
 
 
+def _training_rates(prepared: Prepared, heads: Mapping[str, Scored]) -> dict[str, Scored]:
+    """Of the heads' labels, likewise: the log-odds of the share of 1 among the training examples that have them."""
+    found = {}
+    for name, head in heads.items():
+        label = prepared.info.labels[name]
+        rate = min(max(label.positive / label.known, TINIEST), 1 - TINIEST)
+        found[name] = Scored(head.examples, np.full(len(head.logits), np.log(rate / (1 - rate))))
+    return found
+
+
 def _user_names(prepared: Prepared) -> NDArray[np.str_]:
     return prepared.users["user"].to_numpy().astype(np.str_)
 
 
+def _unit_names(prepared: Prepared, part: Part) -> NDArray[np.str_]:
+    """Of the users; of the blocks of a part's examples, where the log names none."""
+    if prepared.info.table_schema.user is not None:
+        return _user_names(prepared)
+    blocks = min(BLOCKS, getattr(prepared.info.counts, part))
+    return np.array([f"block {number:05d}" for number in range(blocks)])
+
+
+def _left_out(prepared: Prepared) -> Iterator[str]:
+    """What cannot be said of a log that does not name everybody."""
+    schema = prepared.info.table_schema
+    if schema.user is None:
+        yield f"the log names no users: no gauc, and intervals are over blocks of examples, at most {BLOCKS:,}"
+    if not schema.has_histories:
+        missing = "popularity and histories" if schema.item is None else "histories"
+        yield f"the log does not name both users and items: no baselines of {missing}, and copies are not looked for"
+
+
 def scores(
     model: Ranker, prepared: Prepared, part: Part, served: Mapping[str, ServedRows] | None = None
-) -> tuple[Examples, NDArray[np.float64]]:
-    """All n examples of a part, and their logits [n]."""
+) -> dict[str, Scored]:
+    """Every head: the examples of a part whose label is known, and their log-odds."""
     reader = Reader(prepared, part, batch_size=1, seed=None)
-    columns: list[tuple[NDArray, ...]] = []
+    own, labels, logits = list[Any](), list[Any](), list[Any]()
     for batch in reader.whole(SCORED):
-        logits = model.score(batch, served).numpy()
-        columns.append((batch["label"].numpy(), batch["weight"].numpy(), batch["user_index"].numpy(), logits))
-    labels, weights, users, logits = (np.concatenate(parts) for parts in zip(*columns, strict=True))
-    return Examples(labels.astype(np.float64), weights.astype(np.float64), users), logits.astype(np.float64)
+        found = model.scores(batch, served)
+        own.append((batch["weight"].numpy(), batch.get("user_index", batch["weight"]).numpy()))
+        labels.append({MAIN_LABEL: batch["label"], **batch.get("labels", {})})
+        logits.append({name: each.numpy() for name, each in found.items()})
+    weights, users = (np.concatenate(parts) for parts in zip(*own, strict=True))
+    in_blocks = prepared.info.table_schema.user is None
+    users = blocks_of(len(weights)) if in_blocks else users
+
+    def column(parts: list[Any], name: str) -> NDArray[np.float64]:
+        return np.concatenate([part[name] for part in parts]).astype(np.float64)
+
+    def scored(name: str) -> Scored:
+        examples = Examples(column(labels, name), weights.astype(np.float64), users, in_blocks)
+        return Scored(examples, column(logits, name)).known()
+
+    return {name: scored(name) for name in model.heads}

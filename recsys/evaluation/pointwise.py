@@ -21,6 +21,8 @@ from recsys.metrics import (
 )
 
 Values = NDArray[np.float64]
+BLOCKS = 20_000
+"""Enough for intervals by formula, in most slices too."""
 BINS = 20
 """Of the calibration curve."""
 
@@ -32,16 +34,23 @@ class Examples:
     Attributes:
         labels: [n] 0 or 1.
         weights: [n]
-        users: [n] each one's user, a number from 0.
+        users: [n] each one's user, a number from 0; where the log names none, its block (`blocks_of`).
+        in_blocks: whether they are blocks; then there is no gauc.
     """
 
     labels: Values
     weights: Values
     users: NDArray[np.integer]
+    in_blocks: bool = False
 
     def take(self, chosen: NDArray[np.bool_]) -> Examples:
         """Those `chosen` [n]."""
-        return Examples(self.labels[chosen], self.weights[chosen], self.users[chosen])
+        return Examples(self.labels[chosen], self.weights[chosen], self.users[chosen], self.in_blocks)
+
+    @property
+    def named_users(self) -> NDArray[np.integer] | None:
+        """`users`, if they are users."""
+        return None if self.in_blocks else self.users
 
     @property
     def base_rate(self) -> float:
@@ -52,6 +61,13 @@ class Examples:
     def one_class(self) -> bool:
         """Whether all labels that weigh anything are the same: then only logloss is defined."""
         return self.base_rate in (0.0, 1.0)
+
+
+def blocks_of(examples: int) -> NDArray[np.int64]:
+    """[n] the block of each example: `BLOCKS` alike, or each its own, in the order of the part's files, which is
+    pseudo-random. Sums over blocks vary as the examples do, if those are independent, and there are few of them.
+    """
+    return np.arange(examples) * min(examples, BLOCKS) // max(examples, 1)
 
 
 def evaluate_ranking(
@@ -130,8 +146,8 @@ def user_values(examples: Examples, scores: ArrayLike, *, probabilities: bool = 
     values, weights = dict[str, Values](), dict[str, Values]()
     if not examples.one_class:
         pull = _sums(user, auc_influence(y, scores, w)) * w.mean() * share
-        inside, sizes = auc_by_group(y, scores, user)
         values["auc"], weights["auc"] = auc(y, scores, w) + pull, weight
+        inside, sizes = (np.empty(0), weight) if examples.in_blocks else auc_by_group(y, scores, user)
         if not np.isnan(inside).all():
             values["gauc"], weights["gauc"] = inside, np.where(np.isnan(inside), 0.0, sizes)
     if probabilities:

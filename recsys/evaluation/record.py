@@ -141,6 +141,8 @@ class RunRecord(Config):
     """The model against each baseline and the champion."""
     calibration: CalibrationRecord | None = None
     """Of a ranker."""
+    history: Many[Metrics] = ()
+    """The logs of each epoch: `loss`, a ranker's `auc` and `logloss` in training, `val_*` of validations."""
     off_policy: dict[str, OffPolicyRecord] = Field(default_factory=dict)
     """Where the log tells propensities: what the model, and popularity, would have earned."""
 

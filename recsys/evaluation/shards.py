@@ -24,6 +24,16 @@ def shards(prepared: Prepared, part: Part, columns: Sequence[str]) -> Iterator[R
                 yield {name: dense(table[name], prepared.info, name) for name in columns}
 
 
+def logged(prepared: Prepared, part: Part, columns: Sequence[str]) -> Iterator[Rows]:
+    """The same without sampled negatives, which are no events."""
+    if prepared.info.sampled_negatives is None:
+        yield from shards(prepared, part, columns)
+        return
+    for rows in shards(prepared, part, [*columns, *({"label"} - set(columns))]):
+        positive = rows["label"] > 0
+        yield {name: rows[name][positive] for name in columns}
+
+
 def event_users(prepared: Prepared) -> NDArray[np.int32]:
     """[events] whose event it is, as the events themselves say."""
     return pq.read_table(prepared.path / "events", columns=["user_index"])["user_index"].to_numpy()

@@ -8,19 +8,25 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.data.dataset import MISSING, STAGES, CategoricalInfo, NumericInfo
+from recsys.data.dataset import MISSING, STAGES, CategoricalInfo, NumericInfo, Part, SequenceInfo
 from recsys.data.prepared import Features, Prepared
+from recsys.evaluation.baselines.category_match import CategoryMatch
+from recsys.evaluation.categories import category_ids
 from recsys.evaluation.config import (
     EvaluationConfig,
     FeatureSlices,
+    InHistorySlices,
     ItemFrequencySlices,
     ReturningSlices,
     UserActivitySlices,
     slicing_name,
 )
+from recsys.ragged import Ragged
 from recsys.schema.config import Role
 
 Members = NDArray[np.bool_]
+EXAMPLES = 8_192
+"""Examples whose histories are held at once."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +34,7 @@ class Slicing:
     """Items, users or examples, divided by one property; they may be in several slices, or in none."""
 
     by: str
-    """The property: `item_frequency`, `user_activity`, `returning`, or a feature."""
+    """The property, as `slicing_name` calls it."""
     members: dict[str, Members]
     """Slice -> [n] whether each of the n items, users or examples is in it; no slice is empty."""
 
@@ -71,8 +77,37 @@ def context_slicings(prepared: Prepared, config: EvaluationConfig, context: Feat
     ]
 
 
+def history_slicings(prepared: Prepared, part: Part, config: EvaluationConfig) -> list[Slicing]:
+    """The divisions of a part's n examples, in the order of `Prepared.examples`, by what their histories hold."""
+    wanted = [each for each in config.slices if isinstance(each, InHistorySlices)]
+    if not wanted:
+        return []
+    table = prepared.examples(part, ["user_index", "item_index", "history_stop"])
+    user, item, stop = (table[name].to_numpy() for name in ("user_index", "item_index", "history_stop"))
+    start = prepared.event_start[user]
+    lengths = [info.max_length for info in prepared.info.features.values() if isinstance(info, SequenceInfo)]
+    if lengths:  # what no model reads is not in the history
+        start = np.maximum(start, stop - max(lengths))
+    found = []
+    for each in wanted:
+        ids = np.arange(len(prepared.train_count)) + 1 if each.feature is None else category_ids(prepared, each.feature)
+        match, held = CategoryMatch.of(ids), np.empty(len(item), bool)
+        for first in range(0, len(item), EXAMPLES):
+            block = slice(first, first + EXAMPLES)
+            histories = Ragged.from_slices(prepared.events.item_index, start[block], stop[block])
+            held[block] = match.pairs(histories, item[block]) > 0
+        known = stop > start
+        members = {"present": held, "absent": known & ~held, "no history": ~known}
+        found.append(_slicing(slicing_name(each), members))
+    return found
+
+
 def positive_training_events(prepared: Prepared) -> NDArray[np.int64]:
     """[U] how many each user has."""
+    if not prepared.info.table_schema.has_histories:  # `events/` is empty, and every event is an example
+        train = prepared.examples("train", ["user_index", "label"])
+        users = train["user_index"].to_numpy()[train["label"].to_numpy() > 0]
+        return np.bincount(users, minlength=prepared.info.counts.users)
     trained = np.concatenate([[0], np.cumsum(prepared.events.stage == STAGES["train"])])
     return np.diff(trained[prepared.event_start])
 

@@ -81,7 +81,7 @@ def summarize(
         differences=tuple(hold_against(MODEL, measured, headline(model, config))),
         calibration=None if curve is None else CalibrationRecord.of(curve),
         off_policy=evaluated.off_policy,
-        warnings=(*leaks, *_doubts(evaluated.off_policy)),
+        warnings=(*leaks, *evaluated.warnings, *_doubts(evaluated.off_policy)),
     )
 
 

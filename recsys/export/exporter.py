@@ -92,7 +92,8 @@ def export_ranker(model: Ranker, prepared: Prepared, bundles: Path, provenance: 
     served = model.embeddings.serve()
     with BundleWriter(bundles) as writer:
         RankerModule(model, _encoder(prepared, "user", "context", "item"), served).save(writer.path(RANKER))
-        _finish(writer, prepared, table_facts(model.embeddings, served), provenance)
+        further = tuple(model.config.further_heads)
+        _finish(writer, prepared, table_facts(model.embeddings, served), provenance, heads=further)
     return writer.folder
 
 
@@ -103,11 +104,13 @@ def _finish(
     provenance: Provenance,
     embedding_dim: int | None = None,
     index: IndexFacts | None = None,
+    heads: tuple[str, ...] = (),
 ) -> None:
     """Writes what bundles of every kind hold: items, users and the description."""
     pq.write_table(served_items(prepared), writer.path(ITEMS))
     pq.write_table(served_users(prepared), writer.path(USERS))
     schema, time = prepared.info.table_schema, prepared.events.time
+    time = None if time is None or not len(time) else time  # a log without users or items has no history to be timed
     writer.describe(
         Description(
             name=provenance.name,
@@ -118,6 +121,7 @@ def _finish(
             catalogue_size=len(prepared.items),
             metrics=provenance.metrics,
             index=index,
+            heads=heads,
             tables=tables,
             config_digest=provenance.config_digest,
             data_digest=prepared.info.digest,

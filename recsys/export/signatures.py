@@ -11,12 +11,15 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from recsys._compat import tf
+from recsys.bundle.manifest import EXPLAIN, RANK, further_score
+from recsys.data.config import MAIN_LABEL
 from recsys.data.dataset import MISSING, CategoricalInfo, FeatureInfo, FingerprintInfo, SequenceInfo, VectorInfo
 from recsys.data.encoding import FINGERPRINTS
 from recsys.embeddings.addressing import vocabulary_of
 from recsys.embeddings.served import ServedRows
 from recsys.models.ranker import Ranker
 from recsys.models.two_tower import Tower
+from recsys.schema.config import Role
 
 Batch = dict[str, tf.Tensor]
 
@@ -56,10 +59,19 @@ class Encoder(tf.Module):
                 specs[f"{name}.age"] = tf.TensorSpec([None, None], tf.float32, f"{name}_age")
         return specs
 
+    def role_of(self, name: str) -> Role:
+        """Whom an input describes."""
+        return self._features[name.removesuffix(".age")].role
+
     def encode(self, raw: Batch) -> Batch:
-        """The encoded batch; sequences keep their newest `max_length` values, multi-valued features their first."""
+        """The encoded batch; sequences keep their newest `max_length` values, multi-valued features their first.
+
+        raw: the inputs of all features, or of some.
+        """
         batch = {}
         for name, info in self._features.items():
+            if name not in raw:
+                continue
             value = raw[name]
             if isinstance(info, SequenceInfo):
                 newest = _newest(value, info.max_length)
@@ -113,7 +125,8 @@ class TowerModule(tf.Module):
 
 
 class RankerModule(tf.Module):
-    """A ranker that takes raw features of pairs: what `ranker/` holds.
+    """A ranker that takes raw features: what `ranker/` holds. Its signature `serving_default` scores pairs, B users and
+    B items; `rank` scores K items for one user, whose features and history come once, and are worked on once.
 
     Args:
         ranker: the trained model.
@@ -127,19 +140,56 @@ class RankerModule(tf.Module):
         self.ranker = ranker
         self.served = dict(served)
         self.serve = tf.function(self._serve, autograph=False).get_concrete_function(encoder.specs())
+        explain = tf.function(self._explain, autograph=False)
+        self.explain = explain.get_concrete_function(encoder.specs()) if ranker.weighs else None
+        one_user = self._one_user()
+        rank = tf.function(self._rank, autograph=False)
+        self.rank = rank.get_concrete_function(one_user) if one_user else None
+
+    def _one_user(self) -> dict[str, tf.TensorSpec]:
+        """Inputs of one user and K items; none where there are features of the ones or the others alone."""
+        specs = self.encoder.specs()
+        items = {name: spec for name, spec in specs.items() if self.encoder.role_of(name) == "item"}
+        user = {
+            name: tf.TensorSpec([1, *spec.shape[1:]], spec.dtype, spec.name)
+            for name, spec in specs.items()
+            if name not in items
+        }
+        return user | items if user and items else {}
+
+    def _rank(self, raw: Batch) -> Batch:
+        encoded = self.encoder.encode(raw)
+        item = {name: values for name, values in encoded.items() if self.encoder.role_of(name) == "item"}
+        query = {name: values for name, values in encoded.items() if name not in item}
+        return self._scores(self.ranker.candidate_logits({"query": query, "item": item}, served=self.served))
+
+    def _explain(self, raw: Batch) -> Batch:
+        looks = self.ranker.looks({"query": self.encoder.encode(raw), "item": {}}, self.served)
+        return looks | {"fields": tf.constant(self.ranker.field_names)}
 
     def _serve(self, raw: Batch) -> Batch:
-        logits = self.ranker.logits({"query": self.encoder.encode(raw), "item": {}}, served=self.served)
-        return {"logit": logits, "score": tf.sigmoid(logits)}
+        return self._scores(
+            self.ranker.head_logits({"query": self.encoder.encode(raw), "item": {}}, served=self.served)
+        )
+
+    def _scores(self, found: Batch) -> Batch:
+        logits = found.pop(MAIN_LABEL)
+        further = {further_score(name): tf.sigmoid(each) for name, each in found.items()}
+        return {"logit": logits, "score": tf.sigmoid(logits)} | further
 
     def save(self, path: Path) -> None:
         """Writes the SavedModel."""
-        save_served(self.serve, self.encoder, self.served, path)
+        further = {EXPLAIN: self.explain, RANK: self.rank}
+        made = {name: function for name, function in further.items() if function is not None}
+        save_served(self.serve, self.encoder, self.served, path, made)
 
 
-def save_served(serve: Any, encoder: Encoder, served: Mapping[str, ServedRows], path: Path) -> None:
+def save_served(
+    serve: Any, encoder: Encoder, served: Mapping[str, ServedRows], path: Path, further: Mapping[str, Any] | None = None
+) -> None:
     """Writes a SavedModel with the concrete function `serve` as its signature, the vocabularies and the variables it
     reads: those of tables by name in `tables`. For whoever inspects it, `lookups` makes vectors of a table's rows.
+    `further` signatures may read what `serve` reads.
 
     Nothing else: a model's layers hold all trained tables, those that only the other tower reads included.
     """
@@ -151,7 +201,7 @@ def save_served(serve: Any, encoder: Encoder, served: Mapping[str, ServedRows], 
     named = {variable.ref() for rows in tables.values() for variable in rows.variables}
     module.read = [variable for variable in serve.variables if variable.ref() not in named]
     module.lookups = {name: _lookup(rows) for name, rows in tables.items()}
-    tf.saved_model.save(module, str(path), signatures={"serving_default": serve})
+    tf.saved_model.save(module, str(path), signatures={"serving_default": serve, **(further or {})})
 
 
 def _lookup(rows: ServedRows) -> Any:

@@ -54,7 +54,8 @@ class TargetAttention(keras.layers.Layer):
     and the same with S = all events for `auxiliary`, as in DARE's code. A history of fewer than top_k events is kept
     whole, and padding never; an empty one has r̄ = 0.
 
-    DARE (`decoupled`) looks a and r up in different tables, of any widths. TWIN has a = r. With `projection` (TWIN with
+    DARE (`decoupled`) looks a and r up in different tables, of any widths. TWIN has a = r; attention vectors that come
+    all the same take a's place, so that the gradients of both can be told apart. With `projection` (TWIN with
     projections) a_t, a_i, r_t and r_i are four linear maps of the shared vectors.
 
     `time_dim` appends to each of these vectors that of the place in the history, and adds <place_i, place_t> /
@@ -113,7 +114,7 @@ class TargetAttention(keras.layers.Layer):
             training: makes no difference.
 
         Raises:
-            ValueError: the layer is decoupled and has no attention vectors, or the other way round.
+            ValueError: the layer is decoupled and has no attention vectors.
         """
         events = self.events(history, mask, attention_history)
         query, value = self._candidates(target, attention_target)
@@ -157,9 +158,35 @@ class TargetAttention(keras.layers.Layer):
         attention_history: tf.Tensor | None = None,
     ) -> tf.Tensor:
         """[B, T] softmax over all events, 0 for padding: what the search goes by. Arguments as for `call`."""
+        return masked_softmax(self._scores(target, history, mask, attention_target, attention_history), mask)
+
+    def keep(
+        self,
+        target: tf.Tensor,
+        history: tf.Tensor,
+        mask: tf.Tensor,
+        attention_target: tf.Tensor | None = None,
+        attention_history: tf.Tensor | None = None,
+    ) -> tf.Tensor:
+        """[B, T] what each event weighs in `main`: 0 for padding, and for what the search leaves out. Arguments as for
+        `call`.
+        """
+        scores = self._scores(target, history, mask, attention_target, attention_history)
+        weights, found = search(scores, mask, self._config.top_k)
+        rows = tf.broadcast_to(tf.range(tf.shape(found)[0])[:, tf.newaxis], tf.shape(found))
+        return tf.scatter_nd(tf.stack([rows, found], -1), weights, tf.shape(scores))
+
+    def _scores(
+        self,
+        target: tf.Tensor,
+        history: tf.Tensor,
+        mask: tf.Tensor,
+        attention_target: tf.Tensor | None,
+        attention_history: tf.Tensor | None,
+    ) -> tf.Tensor:
+        """[B, T] s_i."""
         query, _ = self._candidates(target, attention_target)
-        keys = self.events(history, mask, attention_history).keys
-        return masked_softmax(tf.linalg.matvec(keys, query), mask)
+        return tf.linalg.matvec(self.events(history, mask, attention_history).keys, query)
 
     def _main(self, value: tf.Tensor, events: Events, scores: tf.Tensor) -> tf.Tensor:
         """From scores [B, T]; the events are those of each row, or one user's for all rows."""
@@ -180,8 +207,8 @@ class TargetAttention(keras.layers.Layer):
 
     def _searched(self, side: str, shared: tf.Tensor, own: tf.Tensor | None, places: tf.Tensor) -> list[tf.Tensor]:
         """Attention vectors, and those of the places if there are any."""
-        if (own is not None) != self._decoupled:
-            raise ValueError(f"{self.name}: attention vectors come if, and only if, the layer is decoupled")
+        if own is None and self._decoupled:
+            raise ValueError(f"{self.name}: a decoupled layer needs attention vectors")
         vectors = shared if own is None else own
         tables = [] if self._config.time_dim is None else [self._searched_places]
         return self._mapped(side, vectors, places, tables)

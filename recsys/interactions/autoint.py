@@ -26,10 +26,12 @@ class AutoInt(keras.layers.Layer):
 
     def __init__(self, config: AutoIntConfig, seed: int, step: tf.Variable, name: str = "autoint") -> None:
         super().__init__(name=name)
+        self._dropout = StatelessDropout(config.embedding_dropout, seed, step, f"{name}_embedding_dropout")
         self._layers = [InteractingLayer(config, seed, step, f"{name}_{number}") for number in range(config.layers)]
 
     def call(self, fields: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Through all layers."""
+        fields = self._dropout(fields, training=training)
         for layer in self._layers:
             fields, _ = layer(fields, training=training)
         return tf.reshape(fields, [-1, fields.shape[1] * fields.shape[2]])

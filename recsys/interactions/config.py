@@ -41,6 +41,8 @@ class AutoIntConfig(Config):
     """Adds a linear map of the layer's input before the activation."""
     dropout: Rate = 0.0
     """Share of the attention weights dropped."""
+    embedding_dropout: Rate = 0.0
+    """Share of the numbers in the fields' vectors that the first layer does not see."""
     variant: Literal["paper", "reference"] = "paper"
     """`reference`: biases and ReLU on all projections, scores over the root of head_dim, layer normalisation."""
 

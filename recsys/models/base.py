@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -111,8 +112,21 @@ class EmbeddingModel(tfrs.Model):
             "table_bytes": sum(int(np.prod(weight.shape)) * weight.dtype.size for weight in tables),
         }
 
+    def training_metrics(self) -> list[keras.metrics.Metric]:
+        """What is summed up over an epoch of training; their sums are part of every checkpoint."""
+        return [self.loss_metric]
+
+    def training_logs(self) -> dict[str, float]:
+        """The values of `training_metrics` in the epoch so far, but for those that are not defined."""
+        found: dict[str, float] = {}
+        for metric in self.training_metrics():
+            result = metric.result()
+            values = result if isinstance(result, dict) else {metric.name: result}
+            found |= {name: float(value) for name, value in values.items()}
+        return {name: value for name, value in found.items() if name == "loss" or not math.isnan(value)}
+
     def example_losses(self, batch: Batch, training: bool) -> tf.Tensor:
-        """[b] the loss of each example, before weighting."""
+        """[b] the loss of each example, before weighting; in training, also counted by `training_metrics`."""
         raise NotImplementedError
 
     def compute_loss(self, inputs: Batch, training: bool = False) -> tf.Tensor:

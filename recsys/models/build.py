@@ -21,10 +21,13 @@ def make_model(
     train_count: ArrayLike,
     seed: int,
     vocabularies: Vocabularies | None = None,
+    known: Mapping[str, float] | None = None,
 ) -> TwoTower | Ranker:
-    """The model that a config describes; `train_count` [N] are the catalogue items' positive training events."""
+    """The model that a config describes; `train_count` [N] are the catalogue items' positive training events, `known`
+    the share of the training examples that have each further label.
+    """
     match config:
         case TwoTowerConfig():
             return TwoTower(config, embeddings, features, train_count, seed, vocabularies)
         case RankerConfig():
-            return Ranker(config, embeddings, features, seed, vocabularies)
+            return Ranker(config, embeddings, features, seed, vocabularies, known)

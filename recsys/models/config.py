@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 
-from recsys.config.base import Config, Many, misfits
+from recsys.config.base import Config, Many, Misfit, default_tag, misfits
+from recsys.data.config import MAIN_LABEL
 from recsys.interactions.config import InteractionConfig, SequenceConfig
-from recsys.objectives.config import InBatchSoftmaxConfig
+from recsys.objectives.config import BinaryCrossEntropyConfig, InBatchSoftmaxConfig, PointwiseLossConfig
 
 Rate = Annotated[float, Field(ge=0.0, lt=1.0)]
 
@@ -46,8 +47,28 @@ class TwoTowerConfig(Config):
     loss: InBatchSoftmaxConfig = InBatchSoftmaxConfig()
 
 
+class HeadConfig(MLPConfig):
+    """One label's own layers, above those that the heads share, to its logit."""
+
+    weight: NonNegativeFloat = 1.0
+    """Of the head's loss in the sum that is trained."""
+    loss: PointwiseLossConfig | None = None
+    """The model's, if left out."""
+
+
+class MMoEConfig(Config):
+    """Several bottoms, which every head mixes by a softmax gate of its own (Ma et al., KDD 2018)."""
+
+    kind: Literal["mmoe"] = "mmoe"
+    count: Annotated[int, Field(ge=2)] = 4
+    """How many experts; each has the layers of `mlp`."""
+
+
+ExpertsConfig = Annotated[MMoEConfig, default_tag("kind", "mmoe")]
+
+
 class RankerConfig(Config):
-    """All features through an interaction (if there is one) and an MLP to one logit, trained by binary cross-entropy.
+    """All features through an interaction (if there is one) and an MLP to one logit, or to one of each head.
 
     `cross`, stacked, is DCN-V2; `autoint`, stacked on an MLP without hidden layers, is AutoInt, and in parallel with
     one that has them AutoInt+; `fm` in parallel is DeepFM without its linear part.
@@ -63,11 +84,41 @@ class RankerConfig(Config):
     logit and a linear one of the interaction are added.
     """
     mlp: MLPConfig = MLPConfig(hidden=(256, 128))
+    """The dense layers; with `heads`, those that all heads share."""
+    loss: PointwiseLossConfig = BinaryCrossEntropyConfig()
+    """Of every label that is learned."""
+    heads: dict[str, HeadConfig] = Field(default_factory=dict)
+    """A head for each label that is learned: `label`, which ranks, and labels of `data.labels`. Left out, the MLP ends
+    in the logit of `label`.
+    """
+    experts: ExpertsConfig | None = None
+    """What the heads share is several experts in place of one `mlp`."""
+
+    @property
+    def further_heads(self) -> dict[str, HeadConfig]:
+        """The heads but for the one that ranks."""
+        return {name: head for name, head in self.heads.items() if name != MAIN_LABEL}
+
+    def loss_of(self, head: str) -> PointwiseLossConfig:
+        """The loss of a head, or of the only one."""
+        own = self.heads[head].loss if self.heads else None
+        return own or self.loss
 
     @model_validator(mode="after")
-    def _runs_parallel_to_something(self) -> Self:
+    def _parts_fit(self) -> Self:
+        found = list[Misfit]()
         if self.structure == "parallel" and self.interaction is None:
-            raise misfits([(("structure",), "there is no interaction to be parallel to; name one, or leave this out")])
+            found.append((("structure",), "there is no interaction to be parallel to; name one, or leave this out"))
+        if self.heads and MAIN_LABEL not in self.heads:
+            found.append((("heads",), f"none is {MAIN_LABEL!r}, which ranks; add `{MAIN_LABEL}: {{}}`"))
+        elif self.heads and not any(head.weight for head in self.heads.values()):
+            found.append((("heads",), "all weights are 0; nothing would be learned"))
+        if self.experts is not None and not self.heads:
+            found.append((("experts",), "there are no heads to mix them; name some, or leave this out"))
+        if self.experts is not None and not self.mlp.hidden:
+            found.append((("experts",), "each has the layers of `mlp`, which has none; give it hidden layers"))
+        if found:
+            raise misfits(found)
         return self
 
 

@@ -9,6 +9,7 @@ from recsys.embeddings.embedded import Embedded
 from recsys.interactions.attention import Attended, TargetAttention
 from recsys.interactions.build import make_sequence_layer
 from recsys.interactions.config import SequenceConfig
+from recsys.interactions.din import DIN
 
 
 class TargetHistory(keras.layers.Layer):
@@ -28,6 +29,7 @@ class TargetHistory(keras.layers.Layer):
         super().__init__(name=name, autocast=False)
         self._repeats = dict(repeats)
         self._layer = make_sequence_layer(config, decoupled, seed, f"{name}_layer")
+        self.searches_shared_vectors = isinstance(self._layer, TargetAttention) and not decoupled
 
     def call(self, embedded: Embedded, training: bool = False) -> Attended:
         """[B, m], and what the auxiliary head reads, if there is one."""
@@ -38,6 +40,30 @@ class TargetHistory(keras.layers.Layer):
             return self._layer(target, history, mask)
         searched, keys, _ = self._read(embedded.attention)
         return self._layer(target, history, mask, searched, keys)
+
+    def of_candidates(self, embedded: Embedded) -> tf.Tensor:
+        """[K, m] of K candidates for one user, as `call` gives it for each: the history [1, T, D] stands once."""
+        target, history, mask = self._read(embedded)
+        if not isinstance(self._layer, TargetAttention):
+            # The candidates' axis is broadcast; what does not depend on them has it not.
+            found = self._layer(target, history, mask)
+            return tf.broadcast_to(found, [tf.shape(target)[0], found.shape[-1]])
+        searched, keys = (None, None) if embedded.attention is None else self._read(embedded.attention)[:2]
+        events = self._layer.events(history[0], mask[0], None if keys is None else keys[0])
+        return self._layer.attend_candidates(events, target, searched)
+
+    def weigh(self, embedded: Embedded) -> tf.Tensor:
+        """[B, T] float32 what each event weighs in the history's vector: 0 for padding, and for what a search leaves
+        out.
+        """
+        target, history, mask = self._read(embedded)
+        if isinstance(self._layer, TargetAttention):
+            searched = () if embedded.attention is None else self._read(embedded.attention)[:2]
+            return tf.cast(self._layer.keep(target, history, mask, *searched), tf.float32)
+        if isinstance(self._layer, DIN):
+            return self._layer.weigh(target, history, mask)
+        events = tf.cast(mask, tf.float32)
+        return tf.math.divide_no_nan(events, tf.reduce_sum(events, 1, keepdims=True))
 
     def _read(self, embedded: Embedded) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """[B, D] targets, [B, T, D] histories, [B, T] mask."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import PositiveFloat
+from pydantic import Field, NonNegativeFloat, PositiveFloat
 
-from recsys.config.base import Config
+from recsys.config.base import Config, default_tag
 
 
 class InBatchSoftmaxConfig(Config):
@@ -17,3 +17,28 @@ class InBatchSoftmaxConfig(Config):
     """Divides the scores, before the correction."""
     log_q: bool = True
     """Subtract the log of each item's share of the training events: popular items are drawn as negatives more often."""
+
+
+class BinaryCrossEntropyConfig(Config):
+    """-log of the probability that the model gave to what happened."""
+
+    kind: Literal["binary_cross_entropy"] = "binary_cross_entropy"
+    positive_weight: PositiveFloat = 1.0
+    """What an example of label 1 weighs beside one of label 0. The probabilities that are served and measured allow for
+    it.
+    """
+
+
+class FocalConfig(Config):
+    """Cross-entropy that counts an example the less, the surer the model is of it (Lin et al., ICCV 2017)."""
+
+    kind: Literal["focal"]
+    gamma: NonNegativeFloat = 2.0
+    """The loss is multiplied by (1 - probability of what happened)^gamma. The probabilities that are served and
+    measured allow for it.
+    """
+
+
+PointwiseLossConfig = Annotated[
+    BinaryCrossEntropyConfig | FocalConfig, Field(discriminator="kind"), default_tag("kind", "binary_cross_entropy")
+]

@@ -14,6 +14,8 @@ from pydantic import Field, PositiveInt, model_validator
 
 from recsys.config.base import Config, Misfit, default_tag, misfits
 
+Entity = Literal["user", "item"]
+"""Whom an event log may name."""
 Role = Literal["user", "item", "context"]
 """Whom a feature describes. `user` and `item` features are one value per user or item (taken from the users or items
 table, or else from the latest training event that names them, or else from the earliest event: a value that changes in
@@ -88,24 +90,47 @@ class Sequence(Config):
         return True
 
 
+Transform = Literal["standardize", "log", "log_squared", "bucketize", "log_squared_buckets"]
+IN_BUCKETS: tuple[Transform, ...] = ("bucketize", "log_squared_buckets")
+"""Transforms that turn a number into an id, which needs a table."""
+
+
 class Numeric(_Feature):
     """A number; null and NaN mean missing (the training mean after standardising, or a bucket of its own)."""
 
     kind: Literal["numeric"]
-    transform: Literal["standardize", "log", "bucketize"] = "standardize"
-    """`standardize`: (x - mean) / sd; `log`: sign(x) log(1 + |x|), standardised; `bucketize`: an id by quantile."""
+    transform: Transform = "standardize"
+    """`standardize`: (x - mean) / sd; `log`: sign(x) log(1 + |x|), standardised; `log_squared`: above 2 the whole part
+    of (log x)^2, standardised; `bucketize`: an id by quantile; `log_squared_buckets`: an id for each whole number of
+    `log_squared`. (The squared logarithm is that of the Criteo challenge's winners, Juan et al. 2014.)
+    """
     buckets: PositiveInt | None = None
     """Number of quantile buckets, for `bucketize`: 10 by default."""
+    min_count: PositiveInt | None = None
+    """Training rows that a whole number needs for a bucket, for `log_squared_buckets`: 1 by default. Those with fewer
+    fall into the bucket below."""
 
     @property
     def bucket_count(self) -> int:
         """`buckets`, or its default."""
         return 10 if self.buckets is None else self.buckets
 
+    @property
+    def bucket_rows(self) -> int:
+        """`min_count`, or its default."""
+        return 1 if self.min_count is None else self.min_count
+
     @model_validator(mode="after")
-    def _buckets_are_for_bucketize(self) -> Self:
+    def _buckets_fit_the_transform(self) -> Self:
+        found: list[Misfit] = []
         if self.buckets is not None and self.transform != "bucketize":
-            raise misfits([(("buckets",), f"{self.transform} has no buckets; remove it, or use transform: bucketize")])
+            cure = "remove it, or use transform: bucketize"
+            found.append((("buckets",), f"{self.transform} has no buckets to choose; {cure}"))
+        if self.min_count is not None and self.transform != "log_squared_buckets":
+            cure = "remove it, or use transform: log_squared_buckets"
+            found.append((("min_count",), f"{self.transform} has no rare numbers; {cure}"))
+        if found:
+            raise misfits(found)
         return self
 
 
@@ -130,10 +155,10 @@ RESERVED: Mapping[Role, frozenset[str]] = {
 class SchemaConfig(Config):
     """The columns of the event log and the features made from them."""
 
-    user: str
-    """Column of the event log that names the user."""
-    item: str
-    """Column of the event log that names the item."""
+    user: str | None
+    """Column of the event log that names the user; null for a log that names none, for rankers alone."""
+    item: str | None
+    """Column of the event log that names the item; null likewise."""
     timestamp: str | None = None
     """Column with the event's time: a number in `timestamp_unit`, a date/time type, or ISO 8601 text (UTC if it names
     no offset)."""
@@ -155,6 +180,8 @@ class SchemaConfig(Config):
             for name, feature in self.features.items()
             for text in (*self._name_problems(name, feature), *self._sequence_problems(feature))
         ]
+        if self.title is not None and self.item is None:
+            found.append((("title",), "items have titles, and schema.item is null; name its column, or remove this"))
         if self.timestamp is None and self.timestamp_unit != "s":
             found.append((("timestamp_unit",), "there is no `timestamp`; name its column, or remove the unit"))
         if found:
@@ -164,6 +191,9 @@ class SchemaConfig(Config):
     def _name_problems(self, name: str, feature: Feature) -> Iterator[str]:
         if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
             yield f"feature name {name!r} must be a letter, then letters, digits and underscores; rename it"
+        if feature.role != "context" and getattr(self, feature.role) is None and not isinstance(feature, Sequence):
+            cure = f"name the column in schema.{feature.role}, or give the feature role: context"
+            yield f"feature {name!r} describes the {feature.role}, and schema.{feature.role} is null; {cure}"
         if name in RESERVED[feature.role]:
             cure = f"rename the feature and give it `column: {getattr(feature, 'column', None) or name}`"
             yield f"feature {name!r}: the prepared data have a column of this name; {cure}"
@@ -174,6 +204,8 @@ class SchemaConfig(Config):
     def _sequence_problems(self, feature: Feature) -> Iterator[str]:
         if not isinstance(feature, Sequence):
             return
+        if self.user is None:
+            yield "a sequence is a user's history, and schema.user is null; name the column, or remove the feature"
         source = self.features.get(feature.of)
         if not isinstance(source, Categorical) or source.role != "item":
             yield f"`of` names {feature.of!r}, which is no categorical item feature; name one"
@@ -181,6 +213,17 @@ class SchemaConfig(Config):
             yield f"`of` names {feature.of!r}, which the model does not read; remove its `input: false`"
         if self.timestamp is None:
             yield "a sequence needs schema.timestamp: a history is what came strictly before; name the column"
+
+    @property
+    def ids(self) -> dict[Entity, str]:
+        """Whom the event log names, user and item, each with the column."""
+        columns: dict[Entity, str | None] = {"user": self.user, "item": self.item}
+        return {entity: column for entity, column in columns.items() if column is not None}
+
+    @property
+    def has_histories(self) -> bool:
+        """Whether events can stand in histories: a user's, of items."""
+        return self.user is not None and self.item is not None
 
     def of_role(self, *roles: Role) -> dict[str, Feature]:
         """The features with one of these roles, in the YAML's order."""

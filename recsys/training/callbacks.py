@@ -123,7 +123,7 @@ class FiniteLoss(keras.callbacks.Callback):
 
 
 class ProgressBar(keras.callbacks.Callback):
-    """One line per epoch on the terminal: steps, loss, time left, then the validation metrics."""
+    """One line per epoch on the terminal: steps, loss, time left, then the metrics of training and validation."""
 
     def __init__(self, console: Console, monitor: str) -> None:
         super().__init__()
@@ -159,11 +159,12 @@ class ProgressBar(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Replaces the bar by the epoch's result."""
         self._stop()
-        value = (logs or {}).get(f"val_{self._monitor}")
-        validation = f"  validation {self._monitor} {value:.4f}" if value is not None else ""
-        self._console.print(
-            f"epoch {epoch + 1:>3}  loss {(logs or {}).get('loss', 0.0):.4f}{validation}", highlight=False
-        )
+        found = {"loss": 0.0} | (logs or {})
+        parts = [f"{name} {found[name]:.4f}" for name in ("loss", "auc", "logloss") if name in found]
+        value = found.get(f"val_{self._monitor}")
+        if value is not None:
+            parts.append(f"validation {self._monitor} {value:.4f}")
+        self._console.print(f"epoch {epoch + 1:>3}  {'  '.join(parts)}", highlight=False)
 
     def on_train_end(self, logs: Logs = None) -> None:
         """Removes a bar that an error left."""

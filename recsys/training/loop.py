@@ -6,6 +6,7 @@ either a function of (seed, epoch, step) or in the checkpoint. It drives ordinar
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 
 from recsys._compat import keras, tf
@@ -79,7 +80,8 @@ class _History(keras.callbacks.Callback):
         self._position = position
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        self._position.history.append({name: float(value) for name, value in (logs or {}).items()})
+        found = {name: float(value) for name, value in (logs or {}).items()}
+        self._position.history.append({name: value for name, value in found.items() if math.isfinite(value)})
 
 
 def _epoch(
@@ -95,10 +97,10 @@ def _epoch(
     position = checkpoints.position
     resumable = {type(c).__name__: c for c in listeners.callbacks if isinstance(c, Resumable)}
     if position.step == 0:
-        model.loss_metric.reset_state()
+        for metric in model.training_metrics():
+            metric.reset_state()
     listeners.on_epoch_begin(position.epoch)
     iterator = iter(_distributed(examples, config, position, strategy))
-    loss = float("nan")
     while position.step < examples.steps_per_epoch:
         count = min(_steps_per_call(model, config, strategy), examples.steps_per_epoch - position.step)
         if config.checkpoint_every_steps:
@@ -110,7 +112,7 @@ def _epoch(
         at_checkpoint = config.checkpoint_every_steps and position.step % config.checkpoint_every_steps == 0
         if at_checkpoint and position.step < examples.steps_per_epoch:
             _save(checkpoints, resumable)
-    return {"loss": loss}
+    return model.training_logs()
 
 
 def _steps_per_call(model: EmbeddingModel, config: TrainingConfig, strategy: tf.distribute.Strategy) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gzip
 import hashlib
 import json
 import os
@@ -132,9 +133,9 @@ def test_s3rec_sequences_become_events_with_positions(data: Path) -> None:
     events = [(row["user_id"], row["item_id"], row["position"]) for row in rows(source.events)]
     assert events == [(1, 5, 0), (1, 6, 1), (1, 5, 2), (2, 6, 0), (2, 7, 1)]
     assert rows(source.items) == [
-        {"item_id": 5, "attributes": ["3"]},
-        {"item_id": 6, "attributes": ["1", "2"]},
-        {"item_id": 7, "attributes": []},
+        {"item_id": 5, "attributes": ["3"], "category": "3"},
+        {"item_id": 6, "attributes": ["1", "2"], "category": "2"},
+        {"item_id": 7, "attributes": [], "category": None},
     ]
 
 
@@ -156,6 +157,51 @@ def test_globo_as_published(data: Path) -> None:
     assert [row["article_id"] for row in rows(source.events)] == [157541, 68866]
     assert rows(source.events)[0]["device_group"] == 3
     assert rows(source.items)[0] == {"article_id": 68866, "category_id": 136, "category_bucket": 136}
+
+
+def packed(file: str, text: str) -> bytes:
+    return gzip.compress(text.encode()) if file.endswith(".gz") else text.encode()
+
+
+CRITEO_LINES = "\n".join(
+    "\t".join([label, *numbers.split(","), *(["68fd1e64"] * 25), last])
+    for label, numbers, last in (("1", "1,-2,0,,5,6,7,8,9,10,11,12,13", ""), ("0", ",,,,,,,,,,,,", "9727dd16"))
+)
+
+
+@pytest.mark.parametrize("file", ["train.txt", "train.txt.gz", "train_examples.txt"])
+def test_criteo_in_full_packed_or_as_a_sample(data: Path, file: str) -> None:
+    put(data / "criteo", {file: packed(file, CRITEO_LINES + "\n")})
+    first, second = rows(tables("criteo").events)
+    assert list(first) == ["label", *(f"I{n}" for n in range(1, 14)), *(f"C{n}" for n in range(1, 27))]
+    assert [first[f"I{n}"] for n in range(1, 6)] == [1, -2, 0, None, 5]
+    assert (first["label"], first["C25"], first["C26"]) == (1, "68fd1e64", None)
+    assert (second["label"], second["I1"], second["I13"], second["C26"]) == (0, None, None, "9727dd16")
+
+
+AVAZU_HEAD = "id,click,hour,C1,banner_pos,site_id,site_domain,site_category,app_id,app_domain,app_category,device_id,"
+AVAZU_HEAD += "device_ip,device_model,device_type,device_conn_type,C14,C15,C16,C17,C18,C19,C20,C21\n"
+
+
+def avazu_line(number: int, hour: str) -> str:
+    return f"{number},{number % 2},{hour},1005,0,{','.join(['1fbe01fe'] * 9)},1,2,15706,320,50,1722,0,35,-1,79\n"
+
+
+@pytest.mark.parametrize("file", ["train.csv", "train.gz"])
+def test_avazu_in_full_or_packed(data: Path, file: str) -> None:
+    lines = AVAZU_HEAD + avazu_line(10**19 + 1, "14102623") + avazu_line(2, "14102100")
+    put(data / "avazu", {file: packed(file, lines)})
+    sunday, tuesday = rows(tables("avazu").events)
+    assert (sunday["id"], sunday["click"], sunday["hour"], sunday["C20"]) == (str(10**19 + 1), 1, "14102623", "-1")
+    assert [sunday[name] for name in ("hour_of_day", "weekday", "is_weekend")] == [23, 0, True]
+    assert [tuesday[name] for name in ("hour_of_day", "weekday", "is_weekend")] == [0, 2, False]
+    assert sunday["timestamp"] == 1414364400  # 2014-10-26 23:00 UTC
+
+
+def test_the_avazu_sample_s_second_file_has_no_header(data: Path) -> None:
+    lines = {"train_first9000.csv": AVAZU_HEAD + avazu_line(1, "14102100"), "test_next.csv": avazu_line(2, "14102100")}
+    put(data / "avazu-9k", lines)
+    assert sorted(row["id"] for row in rows(tables("avazu").events)) == ["1", "2"]
 
 
 def test_frappe(data: Path) -> None:
@@ -322,10 +368,33 @@ REAL = {
     "globo": ("globo", 2_988_181, 46_033, None),
     "frappe": ("frappe", 96_203, 4_082, None),
 }
+CLICKS = {"criteo": ("criteo-10k", 10_000, 40, "label", 2_182), "avazu": ("avazu-9k", 9_999, 28, "click", 1_706)}
+"""Samples of the sets without users and items: folder, lines, columns, clicks."""
 
 
 def test_every_public_set_has_published_counts_here() -> None:
-    assert set(REAL) == set(DATASETS)
+    assert {*REAL, *CLICKS} == set(DATASETS)
+
+
+@pytest.mark.parametrize("name", CLICKS)
+def test_counts_of_the_sample_of_clicks(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, lines, columns, label, clicks = CLICKS[name]
+    root = os.environ.get("RECSYS_DATA")
+    if not root or not (Path(root) / folder).is_dir():
+        pytest.skip(f"RECSYS_DATA holds no {folder}")
+    monkeypatch.setenv("RECSYS_CACHE", str(tmp_path))
+    source = tables(name)
+    assert source.items is None
+    assert source.users is None
+    table = pq.read_table(source.events[0])
+    assert table.shape == (lines, columns)
+    assert sum(table[label].to_pylist()) == clicks
+    if name == "criteo":
+        assert min(filter(lambda x: x is not None, table["I2"].to_pylist())) == -2
+        assert {len(text) for text in table["C3"].to_pylist() if text is not None} == {8}
+    else:
+        assert len(set(table["id"].to_pylist())) == lines
+        assert set(table["hour"].to_pylist()) == {"14102100"}
 
 
 @pytest.mark.parametrize("name", REAL)

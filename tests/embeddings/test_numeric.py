@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from recsys._compat import tf
 from recsys.data.dataset import NumericInfo
+from recsys.data.numbers import transformed
 from recsys.embeddings.numeric import bucketize, standardize
 
 X = np.array([0.0, -3.0, 2.5, 7.0, 1e6, -1e6], np.float32)
@@ -34,7 +37,37 @@ def test_log_is_odd_and_standardised_after() -> None:
     np.testing.assert_allclose(standardize(column(X), [info("log")])[:, 0], expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize("transform", ["standardize", "log"])
+RAW = np.array([-2, -1, 0, 0.5, 1, 2, 2.5, 3, 4, 5, 7, 8, 1382, 16777216], np.float32)
+SQUARED = [-2, -1, 0, 0.5, 1, 2, 0, 1, 1, 2, 3, 4, 52, 276]
+"""By hand: log 2.5 = .916, 3: 1.0986, 4: 1.386, 5: 1.609, 7: 1.946, 8: 2.079, 1382: 7.231, 2^24: 16.636; squared .84,
+1.21, 1.92, 2.59, 3.79, 4.32, 52.29, 276.7. Up to 2 nothing changes, so 2 is above 3."""
+
+
+def test_log_squared_is_a_whole_number_above_two() -> None:
+    plain = info("log_squared").model_copy(update={"mean": 0.0, "std": 1.0})
+    assert standardize(column(RAW), [plain])[:, 0].numpy().tolist() == SQUARED
+    assert transformed(RAW.astype(np.float64), "log_squared").tolist() == SQUARED
+    assert standardize(column([3.0]), [info("log_squared")])[:, 0].numpy().tolist() == [(1 - 2) / 4]
+    assert standardize(column([0.0, np.nan]), [info("log_squared")])[:, 0].numpy().tolist() == [-0.5, 0.0], "not alike"
+
+
+def test_log_squared_buckets_hold_whole_numbers() -> None:
+    found = bucketize(column([np.nan, *RAW]), [info("log_squared_buckets", -1, 0, 1, 3, 52)])[:, 0].numpy()
+    #           missing, -2 below all, -1, 0, .5 with 0, 1, 2 with 1, 2.5 with 0, 3 and 4 with 1, 5, 7, 8, 1382, 2^24
+    assert found.tolist() == [0, 1, 2, 3, 3, 4, 4, 3, 4, 4, 4, 5, 5, 6, 6]
+
+
+@given(
+    st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False, allow_subnormal=False), min_size=1, max_size=50)
+)
+def test_the_graph_squares_logarithms_as_the_statistics_do(numbers: list[float]) -> None:
+    x = np.array(numbers, np.float32)
+    whole = transformed(x.astype(np.float64), "log_squared").astype(np.float32)
+    plain = info("log_squared").model_copy(update={"mean": 0.0, "std": 1.0})
+    np.testing.assert_array_equal(standardize(column(x), [plain])[:, 0], whole)
+
+
+@pytest.mark.parametrize("transform", ["standardize", "log", "log_squared"])
 def test_missing_is_the_mean(transform: str) -> None:
     np.testing.assert_array_equal(standardize(column([np.nan, np.nan]), [info(transform)]), [[0.0], [0.0]])
 

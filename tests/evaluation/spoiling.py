@@ -41,6 +41,14 @@ FEATURES = {
     "query": {"kind": "multi_valued", "role": "context", "encoding": {"min_count": 2}},
     "hour": {"kind": "numeric", "role": "context", "transform": "bucketize", "buckets": 5},
     "basket": {"kind": "numeric", "role": "context", "transform": "log"},
+    "size": {"kind": "numeric", "role": "context", "transform": "log_squared", "column": "basket"},
+    "sizes": {
+        "kind": "numeric",
+        "role": "context",
+        "transform": "log_squared_buckets",
+        "column": "basket",
+        "min_count": 9,
+    },
     "history": {"kind": "sequence", "of": "item_id", "max_length": 5, "age": True},
 }
 

@@ -13,6 +13,7 @@ import pytest
 from recsys.errors import DataError
 from recsys.evaluation.comparison import compare, hold_against
 from recsys.evaluation.evidence import Evidence, Measured
+from recsys.metrics import rela_impr
 
 RNG = np.random.default_rng(0)
 USERS = np.array([f"u{n:03}" for n in range(300)])
@@ -38,6 +39,32 @@ def measured(whole: Evidence | None = None, **changes: object) -> Measured:
 
 BASE = RNG.random(300)
 NOISE = RNG.normal(0, 0.3, 300)
+
+
+def test_rela_impr_is_the_ratio_of_two_means_and_its_interval_that_of_resampled_users() -> None:
+    """Base and gain go together over users, so that an interval that takes the base for certain would be far off."""
+    random = np.random.default_rng(5)
+    weights = random.integers(1, 5, 300).astype(float)
+    base = 0.58 + 0.2 * random.normal(size=300)
+    better = base + 0.3 * (base - 0.5) + 0.02 * random.normal(size=300)
+
+    def auc(values: np.ndarray) -> Evidence:
+        return Evidence(USERS, {"auc": values, "ndcg@10": values}, {"auc": weights})
+
+    runs = {"a": measured(auc(base)), "b": measured(auc(better))}
+    found, other = compare(runs, ["auc", "ndcg@10"])
+    ratio = found.rela_impr
+    assert ratio is not None
+    assert other.rela_impr is None
+    assert ratio.value == pytest.approx(rela_impr(found.value, found.reference))
+    drawn = random.integers(0, 300, (4000, 300))
+    mine, theirs = (np.sum((weights * x)[drawn], 1) / np.sum(weights[drawn], 1) for x in (better, base))
+    low, high = np.quantile((mine - 0.5) / (theirs - 0.5) - 1, (0.025, 0.975))
+    assert [ratio.low, ratio.high] == pytest.approx([low, high], abs=0.15 * (high - low))
+    sure = (found.high - found.low) / (found.reference - 0.5)
+    assert abs(sure - (high - low)) > 0.5 * (high - low), "the base counts"
+    (chance,) = compare({"a": measured(auc(np.full(300, 0.5))), "b": runs["b"]}, ["auc"])
+    assert chance.rela_impr is None
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:

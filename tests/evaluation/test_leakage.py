@@ -230,6 +230,6 @@ def test_without_times_a_copy_is_alike_in_all_that_tells_events_apart(world, dif
     pq.write_table(pa.Table.from_pylist(test, schema), spoiled.path / "test" / "part-00000.parquet")
     if differs is None:
         assert "no time: test: 1 of" in (found := spoiled.only())
-        assert "the same user, item, device, query, hour, basket, number" in found
+        assert "the same user, item, device, query, hour, basket, size, sizes, number" in found
     else:
         assert spoiled.found() == []

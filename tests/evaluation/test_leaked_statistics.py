@@ -37,7 +37,7 @@ def test_a_value_that_training_holds_too_seldom(world):
 
 
 @pytest.mark.parametrize("key", ["mean", "std"])
-@pytest.mark.parametrize("feature", ["price", "joined", "year", "hour", "basket"])
+@pytest.mark.parametrize("feature", ["price", "joined", "year", "hour", "basket", "size", "sizes"])
 def test_a_mean_or_deviation_that_is_not_of_training(world, feature, key):
     spoiled = world("temporal")
 
@@ -47,6 +47,19 @@ def test_a_mean_or_deviation_that_is_not_of_training(world, feature, key):
     spoiled.info(change)
     word = {"mean": "its mean is", "std": "its standard deviation is"}[key]
     assert f"temporal: feature {feature!r}: {word}" in spoiled.only()
+
+
+@pytest.mark.parametrize("spoil", [lambda bounds: bounds[1:], lambda bounds: [*bounds, bounds[-1] + 1]])
+def test_buckets_that_are_not_the_frequent_whole_numbers_of_training(world, spoil):
+    spoiled = world("temporal")
+
+    def change(info: dict) -> None:
+        assert len(info["features"]["sizes"]["boundaries"]) > 2
+        info["features"]["sizes"]["boundaries"] = spoil(info["features"]["sizes"]["boundaries"])
+
+    spoiled.info(change)
+    assert "feature 'sizes': its" in (found := spoiled.only())
+    assert "are other numbers" in found
 
 
 @pytest.mark.parametrize("feature", ["year", "hour"])

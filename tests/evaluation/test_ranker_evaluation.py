@@ -12,6 +12,7 @@ from sklearn.metrics import roc_auc_score
 
 from recsys.data.prepared import Prepared
 from recsys.evaluation.config import EvaluationConfig
+from recsys.evaluation.heads import Scored
 from recsys.evaluation.model import evaluate_model
 from recsys.evaluation.pointwise import Examples
 from recsys.metrics import logloss
@@ -33,7 +34,7 @@ def test_a_ranker_s_slices_and_baselines_stand_by_the_right_examples(
     prepared = Prepared(folder)
     logits = rng.normal(size=len(table)) + labels
     examples = Examples(labels.astype(float), np.ones(len(table)), user)
-    monkeypatch.setattr("recsys.evaluation.model.scores", lambda *_: (examples, logits))
+    monkeypatch.setattr("recsys.evaluation.model.scores", lambda *_: {"label": Scored(examples, logits)})
     config = EvaluationConfig.model_validate(
         {"slices": [{"feature": "device"}, {"feature": "price", "edges": [15]}, {"feature": "user_id", "top": 20}]}
     )

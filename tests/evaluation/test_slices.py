@@ -19,6 +19,7 @@ from recsys.evaluation.slices import (
     _by_range,
     _by_value,
     context_slicings,
+    history_slicings,
     item_slicings,
     positive_training_events,
     user_slicings,
@@ -146,6 +147,29 @@ def test_without_edges_a_number_is_cut_at_its_training_quartiles(world: Prepared
         assert np.array_equal(chosen, place == number)
 
 
+def test_examples_by_what_their_histories_hold(tmp_path: Path) -> None:
+    """Against a slow second opinion that looks at every example; a history is what a model of the longest one reads."""
+    world = Prepared(write_world(tmp_path / "world", users=25, items=200, per_user=9))
+    wanted = config({"kind": "in_history"}, {"kind": "in_history", "feature": "genres"})
+    found = {each.by: each.members for each in history_slicings(world, "train", wanted)}
+    rows = world.examples("train", ["user_index", "item_index", "history_stop"]).to_pylist()
+    genres = [set(ids) for ids in world.values("genres")[:, :2].tolist()]
+    expected: dict[str, list[str]] = {"item_in_history": [], "genres_in_history": []}
+    for row in rows:
+        start = max(world.event_start[row["user_index"]], row["history_stop"] - 4)
+        history = world.events.item_index[start : row["history_stop"]].tolist()
+        held = {
+            "item_in_history": row["item_index"] in history,
+            "genres_in_history": any(genres[row["item_index"]] & genres[item] for item in history),
+        }
+        for by, inside in held.items():
+            expected[by].append(("present" if inside else "absent") if history else "no history")
+    for by, names in expected.items():
+        for name in ("present", "absent", "no history"):
+            assert names.count(name) > 0, (by, name)
+            assert np.array_equal(found[by][name], np.array(names) == name), (by, name)
+
+
 def test_new_users_have_no_positive_training_event(tmp_path: Path) -> None:
     folder = write_world(tmp_path / "world", users=4)
     path = folder / "events" / "part-00000.parquet"
@@ -168,6 +192,15 @@ def test_new_users_have_no_positive_training_event(tmp_path: Path) -> None:
         ),
         ({"slices": [{"feature": "colour"}]}, "no feature 'colour' in the schema"),
         ({"slices": [{"feature": "device", "edges": [1.0]}]}, "device is categorical and has no ranges"),
+        (
+            {"slices": [{"kind": "in_history", "feature": "device"}]},
+            r"slices.0.feature.*device describes the context, not the item",
+        ),
+        ({"slices": [{"kind": "in_history"}]}, r"slices.0.*in_history divides the examples of a ranker.*remove it"),
+        (
+            {"slices": [{"kind": "in_history"}, {"kind": "in_history"}]},
+            "item_in_history is sliced by twice; remove one",
+        ),
         ({"category": "price"}, "price is a numeric; name one of user_id, movie_id, genres, device"),
         ({"category": "device"}, "device describes the context, not the item"),
         ({"category": "none"}, "no feature 'none' in the schema"),

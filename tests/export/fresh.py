@@ -49,7 +49,9 @@ def retrieve(bundle: str, arrays: dict) -> dict:
 
 
 def rank(bundle: str, arrays: dict) -> dict:
-    return in_batches(f"{bundle}/ranker", "logit", arrays) | in_batches(f"{bundle}/ranker", "score", arrays)
+    folder = f"{bundle}/ranker"
+    outputs = tf.saved_model.load(folder).signatures["serving_default"].structured_outputs
+    return {name: found for output in outputs for name, found in in_batches(folder, output, arrays).items()}
 
 
 def main(bundle: str, requests: str, results: str) -> None:

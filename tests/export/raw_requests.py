@@ -51,6 +51,7 @@ def random_requests(prepared: Prepared, count: int, seed: int = 0) -> Raw:
     ages = np.zeros((count, max(map(len, recent))), np.float32)
     for n, row in enumerate(recent):
         ages[n, : len(row)] = np.sort(rng.exponential(1e5, len(row)))[::-1]
+    hours = np.where(rng.random(count) < 0.2, np.nan, rng.integers(-3, 24, count)).astype(np.float32)
     return {
         "member": np.array([one_of(users) for _ in range(count)], object),
         "interests": padded([[v for v in many(["jazz", "čas", "数学"], 5) if v] for _ in range(count)]),
@@ -58,6 +59,8 @@ def random_requests(prepared: Prepared, count: int, seed: int = 0) -> Raw:
         "taste": (rng.normal(size=(count, 2)) * (rng.random(count) < 0.8)[:, None]).astype(np.float32),
         "device": np.array([one_of(["fön", "tv", "téléphone"]) for _ in range(count)], object),
         "hour": np.where(rng.random(count) < 0.2, np.nan, rng.uniform(-1e3, 1e3, count)).astype(np.float32),
+        "hours": hours,
+        "time_of_day": hours,
         "recent": padded(recent),
         "recent.age": ages,
         "studios": padded([many([f"stúdió {n}" for n in range(6)], 6) for _ in range(count)]),

@@ -62,7 +62,8 @@ def test_a_window_longer_than_what_is_shown_is_served_whole(
 def test_the_manifest_tells_what_is_there(exported: Exported) -> None:
     manifest = Bundle.load(exported.bundle).manifest
     assert (manifest.catalogue_size, manifest.embedding_dim) == (ITEMS, 8)
-    assert list(manifest.request) == ["member", "interests", "age", "taste", "device", "hour", "recent", "studios"]
+    numbers = ["hour", "hours", "time_of_day"]
+    assert list(manifest.request) == ["member", "interests", "age", "taste", "device", *numbers, "recent", "studios"]
     assert list(manifest.item) == ["film", "genres", "price", "studio"]
     assert manifest.index.kind == "scann"
     assert manifest.index.recall == 1.0  # so few items are scored whole
@@ -80,7 +81,7 @@ def test_recommendations_are_those_of_exact_search_without_seen_items(exported: 
     query = {name: column.copy() for name, column in prepared.user_features.items()}
     query |= {
         "device": np.zeros(USERS, np.int32),
-        "hour": np.full(USERS, np.nan, np.float32),
+        **dict.fromkeys(("hour", "hours", "time_of_day"), np.full(USERS, np.nan, np.float32)),
         "recent": np.zeros((USERS, 4), np.int32),
         "recent.age": np.zeros((USERS, 4), np.float32),
         "studios": np.zeros((USERS, 3), np.int64),

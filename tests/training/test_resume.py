@@ -25,14 +25,14 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_world(tmp_path_factory.mktemp("world") / "prepared", users=48, per_user=12)
 
 
-def start(world: Path, run: Path) -> subprocess.Popen[bytes]:
+def start(world: Path, run: Path, *options: str) -> subprocess.Popen[bytes]:
     run.mkdir(parents=True, exist_ok=True)
     with (run / "trainee.log").open("ab") as log:
-        return subprocess.Popen([sys.executable, TRAINEE, world, run], stdout=log, stderr=log)
+        return subprocess.Popen([sys.executable, TRAINEE, world, run, *options], stdout=log, stderr=log)
 
 
-def finish(world: Path, run: Path) -> dict[str, Any]:
-    process = start(world, run)
+def finish(world: Path, run: Path, *options: str) -> dict[str, Any]:
+    process = start(world, run, *options)
     assert process.wait(timeout=300) == 0, (run / "trainee.log").read_text()[-3000:]
     result: dict[str, Any] = json.loads((run / "result.json").read_text())
     return result
@@ -43,9 +43,9 @@ def undisturbed(world: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     return finish(world, tmp_path_factory.mktemp("undisturbed"))
 
 
-def kill_when(world: Path, run: Path, moment: Callable[[], bool]) -> bool:
+def kill_when(world: Path, run: Path, moment: Callable[[], bool], *options: str) -> bool:
     """Whether the process was still at work when it was killed."""
-    process = start(world, run)
+    process = start(world, run, *options)
     while process.poll() is None and not moment():
         time.sleep(0.0005)
     alive = process.poll() is None
@@ -93,3 +93,20 @@ def test_killed_at_five_moments_it_ends_with_the_same_bits(
     assert not (run / "result.json").exists()
     assert finish(world, run) == undisturbed
     assert not half_written(run), "what the kill left lying about is gone"
+
+
+def test_the_metrics_of_an_epoch_go_on_inside_it(tmp_path: Path) -> None:
+    """AUC and logloss of a ranker: the sums of the batches before the kill are in the checkpoint."""
+    world = write_world(tmp_path / "prepared", users=48, per_user=12, negatives=0.5)
+    options = ("model=ranker", "epochs=2", "every=4")
+    whole = finish(world, tmp_path / "undisturbed", *options)
+    assert {"loss", "auc", "logloss", "val_auc", "val_logloss"} <= whole["history"][0].keys()
+    assert 0.3 < whole["history"][1]["auc"] < 1
+    assert whole["history"][1]["auc"] != whole["history"][0]["auc"]
+    # Without an auxiliary head, and with weights of 1, the loss is the logloss.
+    assert whole["history"][1]["logloss"] == pytest.approx(whole["history"][1]["loss"], rel=1e-5)
+    run = tmp_path / "run"
+    for _ in range(2):
+        done = checkpoint_steps(run)
+        assert kill_when(world, run, lambda done=done: checkpoint_steps(run) > done, *options)
+    assert finish(world, run, *options) == whole

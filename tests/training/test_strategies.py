@@ -81,6 +81,20 @@ def test_two_mirrored_devices_are_one_process(world: Path, alone: dict[str, Any]
     assert_same(json.loads((tmp_path / "result.json").read_text()), alone)
 
 
+def test_mirrored_devices_sum_what_they_saw(tmp_path: Path) -> None:
+    """AUC and logloss of a ranker in training are those of the whole batches."""
+    world = write_world(tmp_path / "prepared", users=48, per_user=12, negatives=0.5)
+    histories = []
+    for options in ((), ("strategy=mirrored", "devices=2")):
+        run = tmp_path / f"run{len(options)}"
+        finished(start(world, run, "model=ranker", *options))
+        histories.append(json.loads((run / "result.json").read_text())["history"])
+    alone, mirrored = histories
+    for mine, theirs in zip(mirrored, alone, strict=True):
+        assert mine["logloss"] == pytest.approx(theirs["logloss"], rel=1e-5)
+        assert mine["auc"] == pytest.approx(theirs["auc"], abs=1e-4)
+
+
 def test_two_loopback_workers_are_one_process(world: Path, alone: dict[str, Any], tmp_path: Path) -> None:
     jobs = cluster(worker=2)
     workers = [

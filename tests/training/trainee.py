@@ -22,7 +22,7 @@ from recsys.embeddings.tables import Vocabularies
 from recsys.evaluation import EvaluationConfig, evaluate_model
 from recsys.models.base import EmbeddingModel
 from recsys.models.build import make_model
-from recsys.models.config import TwoTowerConfig
+from recsys.models.config import ModelConfig, RankerConfig, TwoTowerConfig
 from recsys.training import Checkpoints, TrainingConfig, fit, make_strategy
 from recsys.training.callbacks import EarlyStopping, FiniteLoss, Validation
 from recsys.training.config import EarlyStoppingConfig
@@ -42,9 +42,12 @@ EMBEDDINGS = EmbeddingsConfig.model_validate(
     }
 )
 EVALUATION = EvaluationConfig(ks=(5, 10))
+MONITOR = {"two_tower": "ndcg@10", "ranker": "auc"}
 
 
-def model_config(dropout: float) -> TwoTowerConfig:
+def model_config(kind: str, dropout: float) -> ModelConfig:
+    if kind == "ranker":
+        return RankerConfig.model_validate({"kind": kind, "mlp": {"hidden": [16], "dropout": dropout}})
     tower = {"hidden": [16], "output_dim": 8, "dropout": dropout}
     return TwoTowerConfig.model_validate({"kind": "two_tower", "query": tower, "item": tower})
 
@@ -73,13 +76,14 @@ def main(world: Path, run: Path, options: dict[str, str]) -> None:
         checkpoint_every_steps=int(options.get("every", "4")),
         strategy=options.get("strategy", "default"),  # type: ignore[arg-type]
     )
+    kind = options.get("model", "two_tower")
     serve_if_remote(training)
     prepared = Prepared(world)
     strategy = make_strategy(training)
     examples = Examples(prepared, "train", training.batch_size, seed=7)
     with strategy.scope():
         model = make_model(
-            model_config(float(options.get("dropout", "0.2"))),
+            model_config(kind, float(options.get("dropout", "0.2"))),
             embeddings,
             prepared.info.features,
             prepared.train_count,
@@ -96,7 +100,7 @@ def main(world: Path, run: Path, options: dict[str, str]) -> None:
     callbacks = [
         FiniteLoss(),
         Validation(lambda: evaluate_model(model, prepared, "valid", EVALUATION).metrics["model"]),
-        EarlyStopping(EarlyStoppingConfig(patience=3), "ndcg@10", checkpoints.save_best),
+        EarlyStopping(EarlyStoppingConfig(patience=3), MONITOR[kind], checkpoints.save_best),
     ]
     position = fit(model, examples, training, checkpoints, strategy, callbacks)
     weights = {v.name: np.asarray(tf.convert_to_tensor(v)).tolist() for v in model.dense_variables()}

@@ -112,7 +112,7 @@ def _rows(count: int) -> str:
 
 
 def _id_column(role: Role, schema: SchemaConfig) -> str:
-    return schema.item if role == "items" else schema.user
+    return schema.ids["item" if role == "items" else "user"]
 
 
 def _missing_id(table: Table, column: str) -> _Check:
@@ -125,8 +125,8 @@ def _entity_checks(role: Role, table: Table, schema: SchemaConfig) -> Iterator[_
 
 def _event_checks(table: Table, data: DataConfig, schema: SchemaConfig) -> Iterator[_Check]:
     rows = table.rows
-    yield _missing_id(table, schema.user)
-    yield _missing_id(table, schema.item)
+    for id_column in schema.ids.values():
+        yield _missing_id(table, id_column)
     if schema.timestamp is not None:
         column = rows[schema.timestamp]
         if form(column.type()) != "time":
@@ -162,6 +162,11 @@ def _propensity_checks(name: str, column: ir.Column) -> Iterator[_Check]:
 
 
 def _rule_checks(table: Table, data: DataConfig) -> Iterator[_Check]:
+    for further in data.labels.values():
+        if _is_numeric(further, table.rows[further.column]):
+            yield from _number_checks(
+                further.column, table.rows[further.column], "numbers (none: the label is unknown)"
+            )
     for rule in (data.positives, data.negatives):
         if rule is None:
             continue

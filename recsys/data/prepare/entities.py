@@ -21,9 +21,7 @@ from recsys.data.prepare.layout import Layout, Table
 from recsys.data.prepare.splits import TRAIN
 from recsys.data.prepare.statistics import describe
 from recsys.data.prepare.vocabulary import count_values, make_encoder, offsets
-from recsys.schema.config import Categorical, Feature, MultiValued, Numeric, SchemaConfig, Vector
-
-Entity = Literal["user", "item"]
+from recsys.schema.config import Categorical, Entity, Feature, MultiValued, Numeric, SchemaConfig, Vector
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,10 @@ class Encoded:
 
 
 class Entities:
-    """All users or all items: those of the kept events, and those of their own table. Index n is row n of `ids`."""
+    """All users or all items: those of the kept events, and those of their own table. Index n is row n of `ids`.
+
+    A log that names none has none.
+    """
 
     def __init__(
         self, runner: Runner, entity: Entity, kept: ir.Table, table: Table | None, layout: Layout, schema: SchemaConfig
@@ -47,16 +48,23 @@ class Entities:
         self._table = table
         self._schema = schema
         self._layout = layout
-        self._id_column = {"user": schema.user, "item": schema.item}[entity]
-        ids = kept.select(id=kept[entity])
-        if table is not None:
-            ids = ids.union(table.rows.select(id=text(table.rows[self._id_column])))
-        found = runner.fetch(ids.distinct())["id"].combine_chunks().cast(pa.string())
-        self.ids: pa.StringArray = found.take(pc.sort_indices(found))
+        self.ids: pa.StringArray = self._found(kept) if entity in schema.ids else pa.array([], pa.string())
         """[N] in code point order."""
         index = pa.table({entity: self.ids, self._index: pa.array(np.arange(len(self)), pa.int32())})
         self.index: ir.Table = runner.put(self._index, index)
         """(user or item: text, user_index or item_index: int32)"""
+
+    def _found(self, kept: ir.Table) -> pa.StringArray:
+        ids = kept.select(id=kept[self._entity])
+        if self._table is not None:
+            ids = ids.union(self._table.rows.select(id=self._id()))
+        found = self._runner.fetch(ids.distinct())["id"].combine_chunks().cast(pa.string())
+        return found.take(pc.sort_indices(found))
+
+    def _id(self) -> ir.StringValue:
+        """Of each row of their own table."""
+        assert self._table is not None
+        return text(self._table.rows[self._schema.ids[self._entity]])
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -67,6 +75,8 @@ class Entities:
 
     def count(self, events: ir.Table, **conditions: ir.BooleanValue) -> dict[str, NDArray[np.int64]]:
         """[N] for each condition: the number of events that meet it, by entity."""
+        if self._entity not in self._schema.ids:
+            return {name: np.zeros(0, np.int64) for name in conditions}
         sums = {name: ibis.ifelse(condition, 1, 0).cast("int64").sum() for name, condition in conditions.items()}
         found = self._runner.fetch(events.group_by(self._index).aggregate(**sums))
         counts = {name: np.zeros(len(self), np.int64) for name in conditions}
@@ -128,7 +138,7 @@ class Entities:
             columns[TITLE] = text(rows[self._schema.title])
         if not columns:
             return {}
-        table = self._runner.fetch(rows.select(id=text(rows[self._id_column]), **columns))
+        table = self._runner.fetch(rows.select(id=self._id(), **columns))
         places = pc.index_in(self.ids, value_set=table["id"].combine_chunks().cast(pa.string()))
         return self._aligned(table, places, own)
 

@@ -10,13 +10,16 @@ from pathlib import Path
 import ibis.expr.datatypes as dt
 import ibis.expr.types as ir
 
-from recsys.data.config import DataConfig, LeaveLastOut, Rule, TemporalSplit
+from recsys.data.config import DataConfig, Rule
 from recsys.data.prepare.columns import Form, form
 from recsys.data.source import Role, place
 from recsys.errors import Problem, SchemaError
-from recsys.schema.config import Categorical, Feature, MultiValued, Numeric, SchemaConfig, Sequence, Vector
+from recsys.schema.config import Categorical, Entity, Feature, MultiValued, Numeric, SchemaConfig, Sequence, Vector
+from recsys.schema.config import Role as FeatureRole
 
 CATEGORIES: tuple[Form, ...] = ("text", "integer", "boolean")
+TABLES: dict[Entity, Role] = {"user": "users", "item": "items"}
+"""Whom each table describes."""
 NUMBERS: tuple[Form, ...] = ("integer", "float", "boolean", "text")
 
 
@@ -59,7 +62,7 @@ def lay_out(tables: Mapping[Role, Table], data: DataConfig, schema: SchemaConfig
         if isinstance(feature, Sequence):
             continue
         column = schema.column(name)
-        if isinstance(feature, Categorical) and column == {"user": schema.user, "item": schema.item}.get(feature.role):
+        if isinstance(feature, Categorical) and feature.role != "context" and column == schema.ids[feature.role]:
             layout.ids[name] = feature
         else:
             layout.of(_home(tables, feature.role, column))[name] = feature
@@ -70,26 +73,29 @@ def lay_out(tables: Mapping[Role, Table], data: DataConfig, schema: SchemaConfig
     return layout
 
 
-def _home(tables: Mapping[Role, Table], role: str, column: str) -> Role:
+def _home(tables: Mapping[Role, Table], role: FeatureRole, column: str) -> Role:
     """The users or items table where it has the column, else the event log."""
-    own: Role | None = {"user": "users", "item": "items"}.get(role)  # type: ignore[assignment]
+    own = None if role == "context" else TABLES[role]
     return own if own is not None and own in tables and column in tables[own].rows.columns else "events"
 
 
 def _config_problems(data: DataConfig, schema: SchemaConfig) -> Iterator[Problem]:
-    if schema.timestamp is None and isinstance(data.split, TemporalSplit | LeaveLastOut):
+    for key, what, columns in data.lacks(schema):
+        cure = "choose kind: random" if key == ("split", "kind") else "remove it"
+        yield Problem(f"data.{'.'.join(key)}", f"{what}, for which {columns} is null", columns, f"name it, or {cure}")
+    if schema.propensity is not None and data.sampled_negatives is not None:
         yield Problem(
-            "data.split.kind", f"{data.split.kind!r}, but the schema names no timestamp", "a split that needs no time",
-            "name the column in schema.timestamp, or choose kind: random",
+            "data.sampled_negatives", "drawn, but schema.propensity says how probable what was logged was",
+            "logged negatives, or no propensity", "remove schema.propensity, or use data.negatives",
         )  # fmt: skip
 
 
 def _label_problems(events: Table, layout: Layout, data: DataConfig, schema: SchemaConfig) -> Iterator[Problem]:
-    deciding = {rule.column for rule in (data.positives, data.negatives) if rule is not None}
+    deciding = {rule.column for rule in data.rules.values()}
     for name, feature in layout.events.items():
         if feature.input and schema.column(name) in deciding:
             yield Problem(
-                events.at(schema.column(name)), f"decides the label and is feature {name!r}, which the model reads",
+                events.at(schema.column(name)), f"decides a label and is feature {name!r}, which the model reads",
                 "features that are known before the event", f"remove {name!r}, or give it `input: false`",
             )  # fmt: skip
 
@@ -98,8 +104,8 @@ def _column_problems(
     tables: Mapping[Role, Table], layout: Layout, data: DataConfig, schema: SchemaConfig
 ) -> Iterator[Problem]:
     events = tables["events"]
-    yield from _problems(events, schema.user, "an id", CATEGORIES)
-    yield from _problems(events, schema.item, "an id", CATEGORIES)
+    for column in schema.ids.values():
+        yield from _problems(events, column, "an id", CATEGORIES)
     if schema.timestamp is not None:
         yield from _problems(events, schema.timestamp, "a time", ("integer", "float", "text", "time"))
     if schema.weight is not None:
@@ -108,13 +114,16 @@ def _column_problems(
         yield from _problems(events, schema.propensity, "a propensity", NUMBERS)
     if layout.title is not None and schema.title is not None:
         yield from _problems(tables[layout.title], schema.title, "a title", CATEGORIES)
-    if "items" in tables:
-        yield from _problems(tables["items"], schema.item, "an id", CATEGORIES)
-    if "users" in tables:
-        yield from _problems(tables["users"], schema.user, "an id", CATEGORIES)
-    for side, rule in (("positives", data.positives), ("negatives", data.negatives)):
-        if rule is not None:
-            yield from _rule_problems(events, f"data.{side}", rule)
+    for entity, role in TABLES.items():
+        if role in tables and entity not in schema.ids:
+            yield Problem(
+                f"data.source.{role}", f"a table of {role}, but schema.{entity} is null", "the column of their ids",
+                f"name it in schema.{entity}, or leave the table out",
+            )  # fmt: skip
+        elif role in tables:
+            yield from _problems(tables[role], schema.ids[entity], "an id", CATEGORIES)
+    for key, rule in data.rules.items():
+        yield from _rule_problems(events, f"data.{key}", rule)
     for role, table in tables.items():
         for name, feature in layout.of(role).items():
             yield from _feature_problems(table, schema.column(name), name, feature)

@@ -12,11 +12,23 @@ from pathlib import Path
 import ibis.expr.types as ir
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from recsys.data.cache import cache_dir
 from recsys.data.config import DataConfig, TemporalSplit
-from recsys.data.dataset import FORMAT, PARTS, STAGES, Counts, DatasetInfo, FeatureInfo, SequenceInfo, Suspicion
+from recsys.data.dataset import (
+    FORMAT,
+    PARTS,
+    STAGES,
+    Counts,
+    DatasetInfo,
+    FeatureInfo,
+    LabelInfo,
+    SequenceInfo,
+    Suspicion,
+    label_column,
+)
 from recsys.data.prepare.checks import check_rows
 from recsys.data.prepare.engine import Runner, start
 from recsys.data.prepare.entities import Encoded, Entities
@@ -24,7 +36,8 @@ from recsys.data.prepare.events import keep, ranked
 from recsys.data.prepare.examples import Examples
 from recsys.data.prepare.histories import in_order, with_history
 from recsys.data.prepare.layout import Layout, Table, lay_out
-from recsys.data.prepare.raw_log import RawLog
+from recsys.data.prepare.negatives import NegativeSampler, Outside
+from recsys.data.prepare.raw_log import RawLog, ids_of
 from recsys.data.prepare.splits import TEST, TRAIN, VALID, Moments, staged
 from recsys.data.prepare.write import BASE, write_rows, write_table
 from recsys.data.source import Role, SourceFiles, as_parquet, place
@@ -119,13 +132,14 @@ class _Preparation:
         users = Entities(self._runner, "user", kept, self._tables.get("users"), self._layout, self._schema)
         items = Entities(self._runner, "item", kept, self._tables.get("items"), self._layout, self._schema)
         events = self._placed(kept, users, items, moments)
-        self._check_parts(events)
+        asked = events.filter(events.before >= self._data.min_history)
+        self._check_parts(events, asked)
 
         in_train, positive = events.stage == TRAIN, events.label > 0
-        of_user = users.count(events, train=in_train, positive=positive)
+        of_user = users.count(events, train=in_train, positive=positive & self._schema.has_histories)
         of_item = items.count(events, train=in_train, positive=in_train & positive)
         starts = np.cumsum(of_user["positive"]) - of_user["positive"]
-        examples = Examples(self._runner, events, self._schema)
+        examples = Examples(self._runner, asked, self._schema)
         user_features = users.encode(events, of_user["train"])
         item_features = items.encode(events, of_item["train"])
 
@@ -136,7 +150,8 @@ class _Preparation:
         (out / "vocab").mkdir()
         for feature, vocabulary in vocabularies.items():
             write_table(out / "vocab" / f"{feature}.parquet", vocabulary)
-        rows = self._write_rows(out, events, examples, starts)
+        sampler = self._sampler(events, users, of_item["positive"])
+        rows = self._write_rows(out, events, examples, starts, sampler)
         counts = Counts(
             users=len(users),
             items=len(items),
@@ -144,7 +159,9 @@ class _Preparation:
             held_back=_count(self._runner, everything) - _count(self._runner, kept),
             **rows,
         )
-        log = RawLog(self._runner, raw, self._data, self._schema, moments, _held_out(events, users, items))
+        log = RawLog(
+            self._runner, raw, self._data, self._schema, moments, _held_out(events, users, items, self._schema)
+        )
         suspicions = [*log.suspicions("user", users, user_features), *log.suspicions("item", items, item_features)]
         self._write_info(out, user_features.infos | item_features.infos | examples.infos, counts, suspicions)
 
@@ -162,7 +179,9 @@ class _Preparation:
         """Events with order, part and history."""
         events = self._runner.store("ranked", ranked(kept, users.index, items.index, self._data.seed))
         events = staged(events, users.index, items.index, self._data, moments)
-        return self._runner.store("placed", with_history(events, self._data.split))
+        events = with_history(events, self._data.split, self._data.min_history)
+        # Where no user is named, this adds nothing that takes time.
+        return events if self._schema.user is None else self._runner.store("placed", events)
 
     def _check_positives(
         self, kept: ir.Table, which: str = "", cure: str = "change data.positives or data.negatives"
@@ -170,31 +189,64 @@ class _Preparation:
         if _count(self._runner, kept.filter(kept.label > 0)) == 0:
             raise DataError(place(self._files.events), f"no event {which}is positive", "some positive events", cure)
 
-    def _check_parts(self, events: ir.Table) -> None:
-        there = set(self._runner.fetch(events.select("stage").distinct())["stage"].to_pylist())
+    def _check_parts(self, events: ir.Table, asked: ir.Table) -> None:
+        there, left = (self._stages(rows) for rows in (events, asked))
+        split, least = self._data.split.kind, self._data.min_history
         problems = [
             Problem(
                 place(self._files.events),
-                f"the {part} part of the {self._data.split.kind} split has no rows",
+                f"the {part} part of the {split} split has no rows",
                 "at least one",
                 "give more events, other shares in data.split, or another kind of split",
             )
             for part in PARTS
             if STAGES[part] not in there
         ]
+        problems += [
+            Problem(
+                "data.min_history",
+                f"{least}, and in the {part} part of the {split} split no event has so long a history",
+                "at least one",
+                "lower it, or give more events",
+            )
+            for part in PARTS
+            if STAGES[part] in there - left
+        ]
         if problems:
             raise DataError(problems)
 
-    def _write_rows(self, out: Path, events: ir.Table, examples: Examples, starts: np.ndarray) -> dict[str, int]:
+    def _stages(self, rows: ir.Table) -> set[int]:
+        return set(self._runner.fetch(rows.select("stage").distinct())["stage"].to_pylist())
+
+    def _sampler(self, events: ir.Table, users: Entities, train_count: np.ndarray) -> NegativeSampler | None:
+        config = self._data.sampled_negatives
+        if config is None:
+            return None
+        weights = train_count if config.distribution == "popularity" else np.ones_like(train_count)
+        own = events.filter(events.label > 0).select("user_index", "item_index").distinct()
+        pairs = pa.Table.from_batches(self._runner.batches(own.order_by(["user_index", "item_index"])))
+        outside = Outside(weights, pairs["user_index"].to_numpy(), pairs["item_index"].to_numpy(), len(users))
+        return NegativeSampler(config, outside, users.ids)
+
+    def _write_rows(
+        self, out: Path, events: ir.Table, examples: Examples, starts: np.ndarray, sampler: NegativeSampler | None
+    ) -> dict[str, int]:
         group = self._data.rows_per_group
-        columns = [name for name in ("user_index", "item_index", "time", "stage") if name in events.columns]
-        history = self._runner.batches(in_order(events, self._data.split).select(*columns))
-        rows = {"events": write_rows(out / "events", history, lambda name, column: column.cast(BASE[name]), group)}
+        rows = {"events": self._write_events(out / "events", events)}
         start_of = pa.table({"user_index": pa.array(np.arange(len(starts)), pa.int32()), "event_start": starts})
         users = self._runner.put("event_starts", start_of)
         for part in PARTS:
-            rows[part] = write_rows(out / part, examples.batches(part, users), examples.finish, group)
+            rows[part] = write_rows(out / part, examples.batches(part, users, sampler), examples.finish, group)
         return rows
+
+    def _write_events(self, folder: Path, events: ir.Table) -> int:
+        has_time = "time" in events.columns
+        columns = ["user_index", "item_index", *(["time"] if has_time else []), "stage"]
+        if not self._schema.has_histories:
+            write_table(folder / "part-00000.parquet", pa.table({name: pa.array([], BASE[name]) for name in columns}))
+            return 0
+        history = self._runner.batches(in_order(events, self._data.split).select(*columns))
+        return write_rows(folder, history, lambda name, column: column.cast(BASE[name]), self._data.rows_per_group)
 
     def _write_info(
         self, out: Path, infos: Mapping[str, FeatureInfo], counts: Counts, suspicions: Iterable[Suspicion]
@@ -210,21 +262,44 @@ class _Preparation:
             digest=self._digest,
             table_schema=self._schema,
             features=features,
+            labels={name: self._label(name, out / "train") for name in self._data.labels},
             counts=counts,
             split=self._data.split.kind,
+            sampled_negatives=self._data.sampled_negatives,
             has_time=self._schema.timestamp is not None,
             rows_per_group=self._data.rows_per_group,
             suspicions=tuple(suspicions),
         )
         (out / "dataset.json").write_text(info.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
+    def _label(self, name: str, examples: Path) -> LabelInfo:
+        """What the training examples, as they are written, know of a further label."""
+        known = positive = 0
+        for file in sorted(examples.glob("*.parquet")):
+            for batch in pq.ParquetFile(file).iter_batches(columns=[label_column(name)]):
+                values = batch.column(0).to_numpy()
+                known += int(np.count_nonzero(~np.isnan(values)))
+                positive += int(np.count_nonzero(values == 1))
+        if not known:
+            column = self._data.labels[name].column
+            raise DataError(
+                f"{place(self._files.events)}: column {column!r}",
+                f"holds nothing in any training event, so label {name!r} is not known of one",
+                "some values",
+                f"fill the column, or remove data.labels.{name}",
+            )
+        return LabelInfo(known=known, positive=positive)
 
-def _held_out(events: ir.Table, users: Entities, items: Entities) -> ir.Table:
+
+def _held_out(events: ir.Table, users: Entities, items: Entities, schema: SchemaConfig) -> ir.Table:
     """user, item: text, time (if there is one) of the events that validate and test."""
-    held = (
-        events.filter(events.stage.isin([VALID, TEST])).join(users.index, "user_index").join(items.index, "item_index")
+    held = events.filter(events.stage.isin([VALID, TEST]))
+    for entity, entities in (("user", users), ("item", items)):
+        if entity in schema.ids:
+            held = held.join(entities.index, f"{entity}_index")
+    return held.select(
+        **ids_of(lambda entity: held[entity], schema), **{n: held[n] for n in {"time"} & {*held.columns}}
     )
-    return held.select("user", "item", *({"time"} & set(events.columns)))
 
 
 def _items_table(items: Entities, features: Encoded, train_count: np.ndarray) -> pa.Table:

@@ -5,7 +5,7 @@ The prepared folder does not hold the events that the rules drop, so what counts
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -20,11 +20,11 @@ from recsys.data.config import DataConfig
 from recsys.data.dataset import NumericInfo, Suspicion
 from recsys.data.prepare.columns import number, text
 from recsys.data.prepare.engine import Runner
-from recsys.data.prepare.entities import Encoded, Entities, Entity
-from recsys.data.prepare.events import labels
+from recsys.data.prepare.entities import Encoded, Entities
+from recsys.data.prepare.events import further_label, labels
 from recsys.data.prepare.splits import Moments
 from recsys.data.prepare.times import moment
-from recsys.schema.config import SchemaConfig
+from recsys.schema.config import Entity, SchemaConfig
 
 EQUAL = 0.95
 """Least share of the compared users or items whose feature equals the statistic."""
@@ -35,6 +35,12 @@ ALIKE = 0.8
 DECIMALS = (0, 1, 2, 3, 4)
 SLACK = 1e-6
 """Relative error of a mean in float32, and the distance from a tie at which rounding may go either way."""
+
+
+def ids_of(column: Callable[[Entity], ir.Value], schema: SchemaConfig) -> dict[str, ir.Value]:
+    """user and item, from these columns; one and the same text where the log names none."""
+    entities: tuple[Entity, ...] = ("user", "item")
+    return {entity: column(entity) if entity in schema.ids else ibis.literal("") for entity in entities}
 
 
 class RawLog:
@@ -60,14 +66,15 @@ class RawLog:
         self._moments = moments
         self._held_out = held_out
         positive, negative = labels(rows, data)
-        rules = [rule.column for rule in (data.positives, data.negatives) if rule is not None]
+        rules = [rule.column for rule in data.rules.values()]
         averaged = dict.fromkeys([*rules, *([] if schema.weight is None else [schema.weight])])
         values = [number(rows[name]) for name in averaged] + [ibis.ifelse(positive, 1.0, 0.0)]
+        values += [further_label(rows, rule) for rule in data.labels.values()]
         self._means = [*(f"mean of column {name!r}" for name in averaged), "share of positive events"]
+        self._means += [f"share of events with label {name!r}" for name in data.labels]
         self._time = [] if schema.timestamp is None else ["time"]
         self._rows = rows.select(
-            user=text(rows[schema.user]),
-            item=text(rows[schema.item]),
+            **ids_of(lambda entity: text(rows[schema.ids[entity]]), schema),
             kept=ibis.ifelse(positive | negative, 1, 0).cast("int64"),
             **{name: moment(rows[schema.timestamp], schema.timestamp_unit) for name in self._time},
             **{f"value_{n}": value.cast("float64") for n, value in enumerate(values)},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 
@@ -11,6 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from recsys.data.dataset import NumericInfo
+from recsys.data.numbers import transformed
 from recsys.errors import DataError
 from recsys.schema.config import Numeric
 
@@ -45,14 +47,19 @@ def describe(name: str, feature: Numeric, stream: Stream) -> NumericInfo:
         raise DataError(
             f"numeric feature {name!r}", "no training row holds a value", "at least one", "leave the feature out"
         )
-    squash = _signed_log if feature.transform == "log" else np.asarray
-    mean = _sum(squash(values) * counts for values, counts in _arrays(stream())) / total
-    variance = _sum((squash(values) - mean) ** 2 * counts for values, counts in _arrays(stream())) / total
+
+    def numbers() -> Iterator[tuple[NDArray, NDArray[np.int64]]]:
+        return ((transformed(values, feature.transform), counts) for values, counts in _arrays(stream()))
+
+    mean = _sum(x * counts for x, counts in numbers()) / total
+    variance = _sum((x - mean) ** 2 * counts for x, counts in numbers()) / total
     std = math.sqrt(variance)
     boundaries: Sequence[float] = ()
     if feature.transform == "bucketize":
         ranks = [total * bucket // feature.bucket_count for bucket in range(1, feature.bucket_count)]
         boundaries = sorted(set(values_at(stream(), ranks)))
+    elif feature.transform == "log_squared_buckets":
+        boundaries = frequent(numbers(), feature.bucket_rows)
     return NumericInfo(
         role=feature.role,
         input=feature.input,
@@ -61,6 +68,15 @@ def describe(name: str, feature: Numeric, stream: Stream) -> NumericInfo:
         std=std if std > ROUNDING * max(abs(mean), 1.0) else 1.0,
         boundaries=tuple(boundaries),
     )
+
+
+def frequent(pieces: Iterable[tuple[NDArray, NDArray[np.int64]]], least: int) -> list[float]:
+    """The numbers that stand in at least `least` rows, rising, from pieces of (number, rows) in any order."""
+    rows = Counter[float]()
+    for x, counts in pieces:
+        found, place = np.unique(x, return_inverse=True)
+        rows.update(dict(zip(found.tolist(), np.bincount(place, counts).tolist(), strict=True)))
+    return sorted(number for number, count in rows.items() if count >= least)
 
 
 def _arrays(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[NDArray, NDArray[np.int64]]]:
@@ -73,7 +89,3 @@ def _arrays(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[NDArray, NDArra
 
 def _sum(terms: Iterable[NDArray[np.float64]]) -> float:
     return math.fsum(chain.from_iterable(part.tolist() for part in terms))
-
-
-def _signed_log(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.sign(x) * np.log1p(np.abs(x))

@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 
 from recsys.data.dataset import MISSING, CategoricalInfo, FingerprintInfo
 from recsys.data.encoding import fingerprint, oov_bucket
-from recsys.schema.config import Categorical, HashEncoding, MultiValued
+from recsys.schema.config import Categorical, HashEncoding, MultiValued, VocabularyEncoding
 
 
 @dataclass(frozen=True)
 class Values:
-    """The distinct values of a feature anywhere in the data, and in how many training rows each one stands."""
+    """The distinct values of a feature anywhere in the data (those in less than `least_count` training rows may be left
+    out), and in how many training rows each one stands.
+    """
 
     text: pa.StringArray
     count: NDArray[np.int64]
@@ -28,12 +30,14 @@ class Encoder:
     """The id of every value that stands anywhere in the data."""
 
     text: pa.StringArray
-    """[V] the distinct values."""
+    """[V] distinct values: all, or those whose id is not `other`."""
     ids: NDArray[np.int32 | np.int64]
     """[V] their ids."""
     vocabulary: pa.Table | None
     """value, count: the vocabulary file; none for fingerprints."""
     info: CategoricalInfo | FingerprintInfo
+    other: int = MISSING
+    """The id of the values that `text` leaves out."""
 
     @cached_property
     def table(self) -> pa.Table:
@@ -42,8 +46,10 @@ class Encoder:
 
     def encode(self, values: pa.Array) -> pa.Array:
         """[N] texts -> [N] ids, 0 for null."""
-        found = pc.index_in(values, value_set=self.text, skip_nulls=True)
-        return pc.fill_null(pc.take(pa.array(self.ids), found), MISSING)
+        ids = pa.array(self.ids)
+        missing, other = (pa.scalar(each, ids.type) for each in (MISSING, self.other))
+        found = pc.take(ids, pc.index_in(values, value_set=self.text, skip_nulls=True))
+        return pc.coalesce(found, pc.if_else(pc.is_valid(values), other, missing))
 
     def encode_lists(self, lists: pa.ListArray) -> pa.ListArray:
         """[N] lists of texts -> [N] lists of ids; a null list becomes the empty one."""
@@ -62,14 +68,13 @@ def make_encoder(feature: Categorical | MultiValued, values: Values) -> Encoder:
     if isinstance(feature.encoding, HashEncoding):
         hashed = FingerprintInfo(role=feature.role, input=feature.input, max_length=max_length)
         return Encoder(values.text, fingerprint(values.text), None, hashed)
-    oov_rows = feature.encoding.oov_rows
+    encoding = feature.encoding
+    oov_rows = encoding.oov_rows
     order = pc.sort_indices(
         pa.table({"value": values.text, "count": values.count}),
         sort_keys=[("count", "descending"), ("value", "ascending")],
     ).to_numpy()
-    members = order[: int((values.count >= feature.encoding.min_count).sum())]
-    ids = (1 + oov_bucket(values.text, oov_rows)).astype(np.int32)
-    ids[members] = 1 + oov_rows + np.arange(len(members))
+    members = order[: int((values.count >= encoding.min_count).sum())]
     vocabulary = pa.table({"value": values.text.take(pa.array(members)), "count": values.count[members]})
     info = CategoricalInfo(
         role=feature.role,
@@ -78,7 +83,18 @@ def make_encoder(feature: Categorical | MultiValued, values: Values) -> Encoder:
         oov_rows=oov_rows,
         max_length=max_length,
     )
+    own = (1 + oov_rows + np.arange(len(members))).astype(np.int32)
+    if least_count(feature):
+        return Encoder(vocabulary["value"].combine_chunks(), own, vocabulary, info, other=1)
+    ids = (1 + oov_bucket(values.text, oov_rows)).astype(np.int32)
+    ids[members] = own
     return Encoder(values.text, ids, vocabulary, info)
+
+
+def least_count(feature: Categorical | MultiValued) -> int:
+    """The training rows below which a value's text does not matter, because all such values share one id; else 0."""
+    encoding = feature.encoding
+    return encoding.min_count if isinstance(encoding, VocabularyEncoding) and encoding.oov_rows == 1 else 0
 
 
 def count_values(values: pa.Array, rows: NDArray[np.int64]) -> Values:

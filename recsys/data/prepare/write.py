@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -38,7 +38,7 @@ def write_rows(folder: Path, batches: Iterable[pa.RecordBatch], finish: Finish, 
     rows = 0
     writer: pq.ParquetWriter | None = None
     try:
-        for group in _regrouped(batches, rows_per_group):
+        for group in regrouped(batches, rows_per_group):
             done = pa.table({name: finish(name, group[name].combine_chunks()) for name in group.column_names})
             if writer is None:
                 writer = pq.ParquetWriter(folder / "part-00000.parquet", done.schema, compression=COMPRESSION)
@@ -50,7 +50,7 @@ def write_rows(folder: Path, batches: Iterable[pa.RecordBatch], finish: Finish, 
     return rows
 
 
-def _regrouped(batches: Iterable[pa.RecordBatch], size: int) -> Iterable[pa.Table]:
+def regrouped(batches: Iterable[pa.RecordBatch], size: int) -> Iterator[pa.Table]:
     """The same rows in tables of exactly `size`; the last one may be shorter."""
     pending: list[pa.RecordBatch] = []
     held = 0

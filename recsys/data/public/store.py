@@ -10,6 +10,8 @@ from pathlib import Path
 import duckdb
 
 from recsys.data.cache import cache_dir
+from recsys.data.public.avazu import AVAZU
+from recsys.data.public.criteo import CRITEO
 from recsys.data.public.definition import Layout, PublicDataset
 from recsys.data.public.download import download
 from recsys.data.public.frappe import FRAPPE
@@ -20,7 +22,9 @@ from recsys.data.source import SourceFiles
 from recsys.errors import ConfigError, DataError
 from recsys.files import new_folder
 
-DATASETS: dict[str, PublicDataset] = {dataset.name: dataset for dataset in (*MOVIELENS, *S3REC, GLOBO, FRAPPE)}
+DATASETS: dict[str, PublicDataset] = {
+    dataset.name: dataset for dataset in (*MOVIELENS, *S3REC, GLOBO, FRAPPE, CRITEO, AVAZU)
+}
 """Every public data set, by name."""
 
 

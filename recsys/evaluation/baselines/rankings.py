@@ -64,8 +64,10 @@ def score_baselines(prepared: Prepared, part: Part, config: EvaluationConfig) ->
 
     The baselines of `retrieval_baselines`, for the example's item and its own history, and
     `target_in_history`: how often the history holds the item. Without times all histories of examples are empty, and
-    there is popularity alone.
+    without users there are none: then there is popularity alone. Without items there is nothing.
     """
+    if not prepared.info.table_schema.has_histories:
+        return _popularity_alone(prepared, part)
     table = prepared.examples(part, ["user_index", "item_index", "history_stop"])
     user, item, stop = (table[name].to_numpy() for name in ("user_index", "item_index", "history_stop"))
     catalogue = Catalogue.of(prepared)
@@ -83,6 +85,13 @@ def score_baselines(prepared: Prepared, part: Part, config: EvaluationConfig) ->
         for name, score in by_history.items():
             scores[name][block] = score(histories, items[block])
     return scores
+
+
+def _popularity_alone(prepared: Prepared, part: Part) -> dict[str, Scores]:
+    if prepared.info.table_schema.item is None:
+        return {}
+    item = prepared.examples(part, ["item_index"])["item_index"].to_numpy()
+    return {"popularity": prepared.train_count[item].astype(np.float64)}
 
 
 class Scorer(Protocol):
@@ -231,10 +240,7 @@ def _baskets(prepared: Prepared, catalogue: Catalogue) -> Ragged:
 
 def _slices(values: NDArray[np.integer], start: NDArray[np.int64], stop: NDArray[np.int64]) -> Ragged:
     """`values[start:stop]` for each of R rows, or the last `HISTORY` of them."""
-    start = np.maximum(start, stop - HISTORY)
-    lengths = stop - start
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    return Ragged(values[np.repeat(start - offsets[:-1], lengths) + np.arange(offsets[-1])], offsets)
+    return Ragged.from_slices(values, np.maximum(start, stop - HISTORY), stop)
 
 
 def _times_in_history(histories: Ragged, items: NDArray[np.integer]) -> Scores:

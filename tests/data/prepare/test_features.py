@@ -151,6 +151,27 @@ def test_numeric_log_and_constant_columns(run, line):
     assert (info["k"].mean, info["k"].std) == (pytest.approx(math.log(1.1)), 1.0)
 
 
+def test_log_squared_buckets_are_whole_numbers_that_training_holds_often_enough(run, line):
+    """Eight training rows; 3 and 4 both become 1, where they meet a 1; 5 and 6 become 2 and 3."""
+    log = {**line, "x": [0, 0, 1, 3, 4, 5, 6, None, 8, 8]}
+
+    def boundaries(**more):
+        kind = {"role": "context", "kind": "numeric", "transform": "log_squared_buckets", **more}
+        return run(log, {"x": kind}).info.features["x"].boundaries
+
+    assert boundaries() == (0.0, 1.0, 2.0, 3.0), "not 4: only held-out rows hold 8"
+    assert boundaries(min_count=2) == (0.0, 1.0)
+    assert boundaries(min_count=3) == (1.0,), "three rows are enough"
+    assert boundaries(min_count=4) == ()
+
+
+def test_log_squared_is_standardised_after(run, line):
+    log = {**line, "x": [0, 2, 3, 5, 5, 7, None, 1, 8, 8]}
+    info = run(log, {"x": {"role": "context", "kind": "numeric", "transform": "log_squared"}}).info.features["x"]
+    assert info.mean == pytest.approx(np.mean([0, 2, 1, 2, 2, 3, 1]))
+    assert info.std == pytest.approx(np.std([0, 2, 1, 2, 2, 3, 1]))
+
+
 def test_bucket_boundaries_are_quantiles_of_training_rows(run, line):
     log = {**line, "x": [8, 1, 3, 2, 7, 4, 6, 5, 1000, 1000], "y": [0, 0, 0, 0, 0, 5, 6, 7, 1000, 1000]}
     kind = {"role": "context", "kind": "numeric", "transform": "bucketize", "buckets": 4}

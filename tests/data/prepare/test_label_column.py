@@ -1,4 +1,4 @@
-"""A feature must not be the very column that decides the label."""
+"""A feature must not be the very column that decides a label."""
 
 from __future__ import annotations
 
@@ -14,7 +14,12 @@ def log(line):
     return {**line, "stars": [5, 1, 5, 5, 1, 5, 5, 2, 5, 4]}
 
 
-@pytest.mark.parametrize("rules", [LIKED, {"positives": LIKED["positives"]}, {"negatives": LIKED["negatives"]}])
+FURTHER = {"labels": {"loved": {"column": "stars", "at_least": 5}}}
+
+
+@pytest.mark.parametrize(
+    "rules", [LIKED, {"positives": LIKED["positives"]}, {"negatives": LIKED["negatives"]}, FURTHER]
+)
 @pytest.mark.parametrize("role", ["context", "user", "item"])
 def test_refused(run, log, rules, role):
     features = {"taste": {"kind": "numeric", "role": role, "column": "stars"}}
@@ -22,7 +27,7 @@ def test_refused(run, log, rules, role):
         run(log, features, **rules)
     (problem,) = caught.value.problems
     assert problem.place.endswith("events-0.parquet: column 'stars'")
-    assert "decides the label" in problem.found
+    assert "decides a label" in problem.found
     assert "'taste'" in problem.found
     assert "input: false" in problem.cure
 
