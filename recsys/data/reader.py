@@ -28,6 +28,8 @@ POOL = 8
 """Row groups that are shuffled together."""
 CHUNK = 65_536
 """Rows handed to TensorFlow at once; it cuts them into batches."""
+Shares = tuple[float, float]
+WHOLE: Shares = (0.0, 1.0)
 _WHO = ("user_index", "item_index")
 _OWN = (*_WHO, "label", "weight", "time", "history_stop")
 
@@ -46,10 +48,12 @@ class RowGroups:
     Args:
         folder: holds `part-*.parquet`.
         positives_only: as if the rows whose label is not 1 were not there.
+        between: as if of each row group there were only the rows between these shares of it: as `prepare` has written
+            the rows by digest, a random sample, and another one for shares that do not overlap.
     """
 
-    def __init__(self, folder: Path, positives_only: bool = False) -> None:
-        self._positives_only = positives_only
+    def __init__(self, folder: Path, positives_only: bool = False, between: Shares = WHOLE) -> None:
+        self._positives_only, self._between = positives_only, between
         self._files = [pq.ParquetFile(path, memory_map=True) for path in sorted(folder.glob("part-*.parquet"))]
         self._groups = [(f, g) for f, file in enumerate(self._files) for g in range(file.metadata.num_row_groups)]
         self._sizes = np.array([self._size(f, g) for f, g in self._groups], dtype=np.int64)
@@ -85,13 +89,23 @@ class RowGroups:
             first = stop
 
     def _size(self, file: int, group: int) -> int:
-        if not self._positives_only:
-            return int(self._files[file].metadata.row_group(group).num_rows)
-        return int(np.count_nonzero(_positive(self._files[file].read_row_group(group, columns=["label"]))))
+        if self._positives_only:
+            return self._group(file, group, ["label"]).num_rows
+        start, stop = self._places(self._files[file].metadata.row_group(group).num_rows)
+        return stop - start
 
     def _read(self, groups: NDArray[np.int64]) -> pa.Table:
-        table = pa.concat_tables(self._files[f].read_row_group(g) for f, g in (self._groups[i] for i in groups))
+        return pa.concat_tables(self._group(f, g) for f, g in (self._groups[i] for i in groups))
+
+    def _group(self, file: int, group: int, columns: list[str] | None = None) -> pa.Table:
+        table = self._files[file].read_row_group(group, columns=columns)
+        start, stop = self._places(table.num_rows)
+        table = table.slice(start, stop - start)
         return table.filter(_positive(table)) if self._positives_only else table
+
+    def _places(self, rows: int) -> tuple[int, int]:
+        start, stop = self._between
+        return round(start * rows), round(stop * rows)
 
 
 def _positive(table: pa.Table) -> pa.ChunkedArray:
@@ -107,18 +121,25 @@ class Examples:
         batch_size: of the global batch; the epoch's last incomplete batch is left out.
         seed: shuffles; None keeps the shards' order.
         positives_only: batches hold the examples of label 1 alone, as a two-tower model needs them.
+        between: only the examples between these shares of the part, a random sample (see `RowGroups`).
 
     Raises:
         DataError: the part has fewer such rows than one batch.
     """
 
     def __init__(
-        self, prepared: Prepared, part: Part, batch_size: int, seed: int | None, positives_only: bool = False
+        self,
+        prepared: Prepared,
+        part: Part,
+        batch_size: int,
+        seed: int | None,
+        positives_only: bool = False,
+        between: Shares = WHOLE,
     ) -> None:
         self._prepared = prepared
         self._part, self._seed = part, seed
-        self._positives_only = positives_only
-        self._groups = RowGroups(prepared.path / part, positives_only)
+        self._positives_only, self._between = positives_only, between
+        self._groups = RowGroups(prepared.path / part, positives_only, between)
         self.batch_size = batch_size
         self.steps_per_epoch = self._groups.rows // batch_size
         if self.steps_per_epoch == 0:
@@ -165,6 +186,7 @@ class Examples:
         follow. They are not synchronised, so neither is their order resumed.
         """
         name = f"{self._part}-{self.batch_size}-{self._seed}" + ("-positives" if self._positives_only else "")
+        name += "" if self._between == WHOLE else "-{}-{}".format(*self._between)
         folder = self._prepared.path / "stored" / name
         if not folder.exists():
             with new_folder(folder) as temporary:

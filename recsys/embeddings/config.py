@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
-from recsys.config.base import Config, default_tag
+from recsys.config.base import Config, Many, default_tag, misfits
 from recsys.embeddings.optimizers.config import LazyAdamConfig, MiniBatchAwareDecay, TableOptimizerConfig
 from recsys.schema.config import (
     IN_BUCKETS,
@@ -162,8 +162,28 @@ class OptEmbedTable(_Table):
     """Where rows start: near zero, or no threshold reaches them."""
 
 
+class DNISTable(_Table):
+    """DNIS's relaxed table (Cheng et al. 2020): what `recsys search` uses to find the numbers to keep.
+
+    Each number of a row is scaled by a selection in [0, 1], which ids of like frequency share. Nothing but a search
+    moves it: at first it is 1, and the table a full one.
+    """
+
+    method: Literal["dnis"]
+    shares: Many[Annotated[float, Field(gt=0.0, le=1.0)]] = (0.1, 0.2, 0.2, 0.2, 0.3)
+    """Of the table's ids in each block, the most frequent first; together 1."""
+    initializer: InitializerConfig = UniformConfig()
+    """Where rows start."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if round(sum(self.shares), 6) != 1.0:
+            raise misfits([(("shares",), f"they add up to {sum(self.shares):g}, and must to 1")])
+        return self
+
+
 TableConfig = Annotated[
-    FullTable | HashedTable | MultiplexedTable | MixedDimTable | MGQETable | VectorTable | OptEmbedTable,
+    FullTable | HashedTable | MultiplexedTable | MixedDimTable | MGQETable | VectorTable | OptEmbedTable | DNISTable,
     Field(discriminator="method"),
     default_tag("method", "full"),
 ]

@@ -12,6 +12,7 @@ from recsys._compat import keras, tf
 from recsys.data.dataset import MISSING, FeatureInfo
 from recsys.embeddings.addressing import Addressing, Hashes, Offsets, id_limit, vocabulary_of
 from recsys.embeddings.config import (
+    DNISTable,
     EmbeddingsConfig,
     FullTable,
     HashedTable,
@@ -22,6 +23,7 @@ from recsys.embeddings.config import (
     TableConfig,
     VectorTable,
 )
+from recsys.embeddings.dnis import SelectedRows, frequency_block_of
 from recsys.embeddings.embedded import Group
 from recsys.embeddings.given import given_vectors
 from recsys.embeddings.mgqe import CodedRows, head_and_tail
@@ -227,6 +229,9 @@ def make_store(
             frequencies = {owner: vocabularies.frequencies(owner) for owner in addressing.sizes}
             blocks = frequency_blocks(table.dim, table.alpha, frequencies)
             return FrequencyBlocks(name, blocks, table.dim, table.initializer, seed)
+        case DNISTable():
+            frequencies = {owner: vocabularies.frequencies(owner) for owner in addressing.sizes}
+            return SelectedRows(name, table, frequency_block_of(frequencies, table.shares), seed)
         case MGQETable():
             frequencies = {owner: vocabularies.frequencies(owner) for owner in addressing.sizes}
             return CodedRows(name, addressing.rows, table, head_and_tail(frequencies, table.head), seed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from recsys.config.base import Config
 
@@ -26,3 +26,22 @@ class EvolutionConfig(Config):
     """The best so far, of which children are made."""
     by_size: bool = True
     """Parents are the best trades of quality for bytes; false for the paper's, the best by quality alone."""
+
+
+class SelectionConfig(Config):
+    """DNIS' alternation of rows and selection; the defaults are the authors', but for the epochs."""
+
+    epochs: PositiveInt = 5
+    """Over the examples that move the rows."""
+    learning_rate: PositiveFloat = 0.01
+    """Of the selection's SGD, whose gradient has a mean size of 1 in each block."""
+    penalty: NonNegativeFloat = 1e-5
+    """Weight of the selection's L1 norm."""
+    validation: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
+    """Share of the training examples that move the selection, and no row. The validation part stays out of it, so that
+    it can choose between plans.
+    """
+    unroll: PositiveFloat | None = None
+    """Learning rate of a step of the rows through which the selection's gradient looks ahead (second order, as in
+    DARTS); left out, it does not.
+    """

@@ -107,6 +107,7 @@ def _cases() -> dict[str, Case]:
     )
     # No threshold reaches these rows: they are a full table's. tests/embeddings/test_optembed.py has those it reaches.
     found["optembed"] = Case({"method": "optembed", "dim": 8, "threshold": -2.0})
+    found["dnis"] = Case({"method": "dnis", "dim": 8, "shares": [0.2, 0.3, 0.5]})
     for name, served in (("rows", "float32"), ("rows", "int8"), ("elements", "float32"), ("both", "float16")):
         table = {"method": "full", "dim": 8, "served_precision": served}
         found[f"planned-{name}-{served}"] = Case(table, plan=name)
