@@ -115,7 +115,7 @@ class PlannedRows(keras.layers.Layer):
         """[V, D] where the full rows start."""
         with tf.init_scope():
             drawn = make_initializer(self._config.initializer, self._seed)((self.rows, self.dim), tf.float32)
-            values = np.array(drawn)
+            values = np.array(drawn.numpy())
         start = 0
         for name in self._order:
             vocabulary = self._plan.vocabularies[name]

@@ -7,6 +7,7 @@ keeps them as it keeps the most frequent.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 
 import numpy as np
@@ -103,15 +104,16 @@ def magnitude(
     Raises:
         ConfigError: the budget is smaller than the bits that say which numbers are kept; or a table is served in int8.
     """
-    count, total = numbers_within(fields, budget), sum(int(np.count_nonzero(values)) for values in rows)
-    plan = _largest(fields, rows, count, origin)
-    # Fields that keep all, or nothing, need no bits: what that leaves is filled, as long as it keeps to the budget.
-    while count < total and (spare := (budget - served_bytes(plan, fields)) // _number_bytes(fields)):
-        larger = _largest(fields, rows, count + spare, origin)
-        if served_bytes(larger, fields) > budget:
-            break
-        plan, count = larger, count + spare
-    return _named(plan, "magnitude", budget)
+    total = sum(int(np.count_nonzero(values)) for values in rows)
+    # At least so many fit; more do where fields keep all or nothing, which need no bits.
+    counts = range(min(numbers_within(fields, budget), total), total + 1)
+
+    def size(count: int) -> int:
+        return served_bytes(_largest(fields, rows, count, origin), fields)
+
+    return _named(
+        _largest(fields, rows, counts[bisect_right(counts, budget, key=size) - 1], origin), "magnitude", budget
+    )
 
 
 def numbers_within(fields: Sequence[Field], budget: int) -> int:

@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys._compat import tf
 from recsys.data.dataset import FeatureInfo
 from recsys.embeddings.addressing import Offsets
 from recsys.embeddings.collection import EmbeddingCollection
@@ -93,7 +94,9 @@ def served_bytes(plan: EmbeddingPlan, fields: Sequence[Field]) -> int:
 
 def full_rows(fields: Sequence[Field], embeddings: EmbeddingCollection) -> list[NDArray[np.float32]]:
     """[ids, dim] a copy of each field's rows in a model that was built without a plan."""
-    values = {name: np.array(store.embeddings) for name, store in _stores(fields, embeddings)}
+    values = {
+        name: np.array(tf.convert_to_tensor(store.embeddings).numpy()) for name, store in _stores(fields, embeddings)
+    }
     starts = {name: _starts(name, embeddings) for name in values}
     return [values[f.table][starts[f.table][f.owner] :][: f.ids] for f in fields]
 

@@ -96,6 +96,14 @@ def test_what_pruned_ids_read() -> None:
     assert found[11:] == [[0, 0, 0]] * 2
 
 
+def test_a_shared_row_may_make_up_for_a_pruned_one() -> None:
+    """There are then as many rows as ids, and still none stands where its id says."""
+    blocks = (RowBlock(ids=3, coordinates=1, kept=np.array([False, True, True]), pruned="shared"),)
+    store = made(TablePlan(dim=1, vocabularies={"f": VocabularyPlan(digest="", blocks=blocks)}))
+    store.groups[0].assign([[1.0], [2.0], [3.0]])
+    assert every_row(store).tolist() == [[3.0], [1.0], [2.0]]
+
+
 def test_a_table_of_which_nothing_is_kept() -> None:
     blocks = (RowBlock(ids=3, coordinates=0), ElementBlock(kept=np.zeros((2, 4), bool)))
     table = TablePlan(dim=4, vocabularies={"f": VocabularyPlan(digest="", blocks=blocks)})
