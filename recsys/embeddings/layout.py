@@ -160,14 +160,17 @@ class Layout:
         return tf.gather(tf.pad(found, [[0, 0], [0, 1]]), source, axis=1)
 
     def _elements(self, places: tf.Tensor, stored: object, source: Source) -> tf.Tensor:
-        """[n, D] of the rows [n] of the element blocks: which numbers a row has, and how many stand before it."""
+        """[n, D] of the rows [n] of the element blocks: which numbers a row has, and how many stand before it. Each
+        distinct row is put together once.
+        """
+        places, index = tf.unique(places)
         bits = self.dim * sum(block.ids for block in self.blocks if isinstance(block, ElementBlock))
         first = tf.cast(places, tf.int32 if bits < 2**31 else tf.int64) * self.dim
         kept = is_set(stored, first[:, tf.newaxis] + tf.range(self.dim, dtype=first.dtype))
         within = tf.cumsum(tf.cast(kept, tf.int32), axis=1, exclusive=True)
         spots = tf.where(kept)
         numbers = source(tf.gather_nd(rank(stored, first)[:, tf.newaxis] + within, spots))
-        return tf.scatter_nd(spots, numbers[:, 0], tf.shape(kept, tf.int64))
+        return tf.gather(tf.scatter_nd(spots, numbers[:, 0], tf.shape(kept, tf.int64)), index)
 
 
 def _places(blocks: Sequence[RowBlock | ElementBlock], columns: list[tuple[int, ...]], nowhere: int) -> list[_Place]:
