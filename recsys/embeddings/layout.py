@@ -107,6 +107,30 @@ class Layout:
                 parts[place.pruned_group].append(np.zeros((1, len(block.columns)), np.float32))
         return [np.concatenate(part) for part in parts]
 
+    def read_as(self) -> NDArray[np.int64]:
+        """[V] the row that stands for each of the table's rows: of those that share one, the first of them."""
+        found = np.arange(self.rows)
+        for block, place in zip(self.blocks, self._places, strict=True):
+            if isinstance(block, RowBlock) and block.shares:
+                pruned = _pruned(block)
+                found[place.first + pruned] = place.first + pruned[0]
+        return found
+
+    def stored(self) -> NDArray[np.int64]:
+        """[n] of each stored row (or single number), group after group, the table's row that stands for it."""
+        parts: list[list[NDArray[np.int64]]] = [[] for _ in self.groups]
+        for block, place in zip(self.blocks, self._places, strict=True):
+            rows = place.first + np.arange(block.ids)
+            if isinstance(block, ElementBlock):
+                if block.numbers:
+                    parts[place.group].append(np.repeat(rows, block.kept.sum(1)))
+                continue
+            if block.kept_rows:
+                parts[place.group].append(rows if block.kept is None else rows[block.kept])
+            if block.shares:
+                parts[place.pruned_group].append(rows[_pruned(block)[:1]])
+        return np.concatenate([each for part in parts for each in part] or [np.zeros(0, np.int64)])
+
     def lookup(self, rows: tf.Tensor, row_pages: object, element_pages: object, sources: Sequence[Source]) -> tf.Tensor:
         """[n, D] the vectors of the table's rows [n].
 
@@ -171,6 +195,11 @@ class Layout:
         spots = tf.where(kept)
         numbers = source(tf.gather_nd(rank(stored, first)[:, tf.newaxis] + within, spots))
         return tf.gather(tf.scatter_nd(spots, numbers[:, 0], tf.shape(kept, tf.int64)), index)
+
+
+def _pruned(block: RowBlock) -> NDArray[np.int64]:
+    """The places in the block of the ids without a row."""
+    return np.flatnonzero(~block.kept) if block.kept is not None else np.zeros(0, np.int64)
 
 
 def _places(blocks: Sequence[RowBlock | ElementBlock], columns: list[tuple[int, ...]], nowhere: int) -> list[_Place]:

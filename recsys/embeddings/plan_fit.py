@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from recsys.embeddings.config import EmbeddingsConfig, FullTable, vocabulary_owner
-from recsys.embeddings.optimizers.config import MiniBatchAwareDecay
 from recsys.embeddings.plan import ElementBlock, EmbeddingPlan, TablePlan
 from recsys.errors import ConfigError, Problem
 from recsys.schema.config import SchemaConfig
@@ -54,9 +53,6 @@ def _problems(name: str, plan: TablePlan, config: EmbeddingsConfig, schema: Sche
         yield "", f"{text}; set precision of {name!r} to float32, and served_precision to {table.precision}"
     if table.served_precision == "int8" and any(isinstance(block, ElementBlock) for block in plan.blocks):
         yield "", f"single numbers have no row whose scale int8 needs; set served_precision of {name!r} to float16"
-    if isinstance(config.optimizer_of(name).decay, MiniBatchAwareDecay):
-        text = "mini-batch aware decay is not made for tables under a plan"
-        yield "", f"{text}; give {name!r} an optimizer with another decay, or without"
     owners = dict.fromkeys(vocabulary_owner(reader, schema.features) for reader in config.readers(name))
     for owner in plan.vocabularies:
         if owner not in owners:

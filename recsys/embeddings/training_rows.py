@@ -16,13 +16,16 @@ from recsys._compat import tf
 from recsys.data.dataset import MISSING
 from recsys.embeddings.collection import EmbeddingCollection
 from recsys.embeddings.optimizers.config import MiniBatchAwareDecay
+from recsys.embeddings.planned import PlannedRows
+from recsys.embeddings.rows import Store
 from recsys.embeddings.tables import Table
 
 
 def training_rows(
     embeddings: EmbeddingCollection, batches: Iterable[Mapping[str, Any]]
 ) -> dict[str, NDArray[np.int64]]:
-    """[V] for each table whose decay is mini-batch aware; nothing is read where there is none.
+    """[V] for each table whose decay is mini-batch aware; nothing is read where there is none. Of a table under a plan
+    [n], for each row of its variables.
 
     Args:
         embeddings: the tables.
@@ -40,7 +43,12 @@ def training_rows(
         for name, table in tables.items():
             read = {reader: ids[reader].numpy().astype(np.int64) for reader in config.readers(name) if reader in ids}
             counts[name] += _examples_by_row(table, read)
-    return counts
+    return {name: _of_variables(tables[name].store, found) for name, found in counts.items()}
+
+
+def _of_variables(store: Store, counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """From the counts of a table's rows [V] to those of what it stores."""
+    return counts[store.layout.stored()] if isinstance(store, PlannedRows) else counts
 
 
 def _examples_by_row(table: Table, ids: Mapping[str, NDArray[np.int64]]) -> NDArray[np.int64]:
@@ -51,6 +59,8 @@ def _examples_by_row(table: Table, ids: Mapping[str, NDArray[np.int64]]) -> NDAr
     read = []
     for reader, values in ids.items():
         rows = table.rows_of(reader, values.reshape(-1))
+        if isinstance(table.store, PlannedRows):
+            rows = table.store.layout.read_as()[rows]
         if values.ndim > 1:
             rows[values.reshape(-1) == MISSING] = -1
         read.append(rows.reshape(len(values), -1))

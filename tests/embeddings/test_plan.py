@@ -365,11 +365,6 @@ MISFITS: dict[str, tuple[EmbeddingPlan, dict[str, Any], str]] = {
         {},
         "tables.t.vocabularies: lacks 'b', which table 't' holds too",
     ),
-    "decay": (
-        plan(t=sound()),
-        {"optimizer": {"kind": "adagrad", "decay": {"kind": "mini_batch_aware"}}},
-        "mini-batch aware decay is not made for tables under a plan",
-    ),
 }
 
 

@@ -15,11 +15,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from recsys._compat import tf
-from recsys.embeddings.config import FullTable, Precision
+from recsys.data.dataset import CategoricalInfo
+from recsys.embeddings.collection import EmbeddingCollection
+from recsys.embeddings.config import EmbeddingsConfig, FullTable, Precision
 from recsys.embeddings.optimizers import Adagrad, LazyAdam
 from recsys.embeddings.plan import ElementBlock, RowBlock, TablePlan, VocabularyPlan
 from recsys.embeddings.planned import PlannedRows
 from recsys.embeddings.rows import FloatRows
+from recsys.embeddings.training_rows import training_rows
 from tests.embeddings.plans import mask_of, random_table
 from tests.embeddings.saved import saved
 
@@ -129,8 +132,16 @@ def test_it_starts_at_given_weights(seed: int) -> None:
 # Training.
 
 
+MAKES = {
+    "lazy_adam": lambda: LazyAdam(0.05),
+    "coupled": lambda: LazyAdam(0.05, coupled_decay=0.1),
+    "adagrad": lambda: Adagrad(0.1),
+    "mini_batch_aware": lambda: Adagrad(0.1, mini_batch_aware_decay=5.0),
+}
+
+
 @settings(max_examples=25)
-@given(SEEDS, st.sampled_from(["lazy_adam", "adagrad"]))
+@given(SEEDS, st.sampled_from(sorted(MAKES)))
 def test_steps_are_those_of_the_masked_table(seed: int, kind: str) -> None:
     """Gradients reach the kept numbers of the rows that a batch reads, and no other; then optimizers do the same."""
     table = random_table(seed)
@@ -138,10 +149,12 @@ def test_steps_are_those_of_the_masked_table(seed: int, kind: str) -> None:
         table = _without_sharing(table)
     rng, mask = np.random.default_rng(seed), mask_of(table).astype(np.float32)
     store, plain = made(table), full(table)
-    optimizers = [LazyAdam(0.05) if kind == "lazy_adam" else Adagrad(0.1) for _ in range(2)]
+    optimizers = [MAKES[kind]() for _ in range(2)]
     compact = [trained.variable for trained in store.trained()]
-    optimizers[0].build(compact)
-    optimizers[1].build([plain.embeddings])
+    examples = rng.integers(1, 9, store.rows)
+    ends = np.cumsum([variable.shape[0] for variable in compact])[:-1]
+    optimizers[0].build(compact, np.split(examples[store.layout.stored()], ends))
+    optimizers[1].build([plain.embeddings], [examples])
     for _ in range(3):
         rows = tf.constant(rng.integers(0, store.rows, 20))
         aim = rng.normal(size=(20, table.dim)).astype(np.float32)
@@ -159,6 +172,9 @@ def test_steps_are_those_of_the_masked_table(seed: int, kind: str) -> None:
         touched = np.zeros(store.rows, bool)
         touched[rows.numpy()] = True
         np.testing.assert_array_equal(moved, (mask > 0) & touched[:, np.newaxis])
+    for optimizer in optimizers:
+        optimizer.flush()
+    np.testing.assert_allclose(every_row(store), plain.embeddings.numpy() * mask, rtol=1e-5, atol=1e-6)
 
 
 def _without_sharing(table: TablePlan) -> TablePlan:
@@ -181,6 +197,26 @@ def test_a_shared_row_learns_from_all_who_read_it() -> None:
         loss = tf.reduce_sum(store.lookup(tf.constant([1, 3, 2])) * weight)
     gradient = tf.convert_to_tensor(tape.gradient(loss, rows)).numpy()
     assert gradient.tolist() == [[0, 0], [64, 128], [9, 18]]
+
+
+def test_examples_are_counted_for_what_is_stored() -> None:
+    """Mini-batch aware decay: an example that reads a shared row by two ids counts once."""
+    kept = np.array([True, False, True, False, False])
+    blocks = (RowBlock(ids=5, coordinates=2, kept=kept, pruned="shared"), ElementBlock(kept=np.eye(3, dtype=bool)[:2]))
+    table = TablePlan(dim=3, vocabularies={"f": VocabularyPlan(digest="", blocks=blocks)})
+    layout = made(table).layout
+    assert layout.stored().tolist() == [0, 2, 1, 5, 6]
+    assert layout.read_as().tolist() == [0, 1, 2, 1, 1, 5, 6]
+    info = CategoricalInfo(role="item", rows=7, oov_rows=1, max_length=3)
+    raw = {
+        "tables": {"t": {"dim": 3, "optimizer": {"kind": "adagrad", "decay": {"kind": "mini_batch_aware"}}}},
+        "features": {"f": {"table": "t"}},
+    }
+    collection = EmbeddingCollection(EmbeddingsConfig.model_validate(raw), {"f": info})
+    collection.tables["t"].store = made(table)
+    ids = [[1, 3, 2], [3, 4, 1], [2, 2, 0], [5, 6, 0], [6, 0, 0]]
+    batches = [{"query": {"f": np.array(ids, np.int32)}, "item": {}}]
+    assert training_rows(collection, batches)["t"].tolist() == [0, 2, 2, 1, 2]
 
 
 # Bytes, and what is served.
