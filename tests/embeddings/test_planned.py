@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,14 @@ from recsys.data.dataset import CategoricalInfo
 from recsys.embeddings.collection import EmbeddingCollection
 from recsys.embeddings.config import EmbeddingsConfig, FullTable, Precision
 from recsys.embeddings.optimizers import Adagrad, LazyAdam
-from recsys.embeddings.plan import ElementBlock, RowBlock, TablePlan, VocabularyPlan
+from recsys.embeddings.plan import ElementBlock, RowBlock, TablePlan, VocabularyPlan, vocabulary_digest
 from recsys.embeddings.planned import PlannedRows
 from recsys.embeddings.rows import FloatRows
 from recsys.embeddings.training_rows import training_rows
-from tests.embeddings.plans import mask_of, random_table
+from tests.embeddings.methods import FEATURES, VOCABULARIES, batch
+from tests.embeddings.plans import mask_of, plan_of_table, random_table
 from tests.embeddings.saved import saved
+from tests.embeddings.test_decoupled import config as decoupled
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -279,3 +282,30 @@ def test_what_cannot_be_stored_is_said(precision: Precision) -> None:
     store.groups[0].assign(tf.fill(store.groups[0].shape, np.float32(3.3e38) if precision == "float16" else np.inf))
     with pytest.raises(ValueError, match="not finite"):
         store.serve()
+
+
+# In a collection.
+
+
+def test_an_attention_table_under_a_plan(tmp_path: Path) -> None:
+    """The table that is searched alone (DARE) may be smaller than the one that the model reads."""
+    kept = np.random.default_rng(0).random(30) < 0.5
+    blocks = (RowBlock(ids=30, coordinates=2, kept=kept),)
+    digest = vocabulary_digest(FEATURES["movie"], partial(VOCABULARIES.values, "movie"))
+    own = TablePlan(dim=3, vocabularies={"movie": VocabularyPlan(digest=digest, blocks=blocks)})
+    plan_of_table(own, "search").save(tmp_path / "p")
+    full_config = decoupled()
+    whole = EmbeddingCollection(full_config, FEATURES, 0, VOCABULARIES)
+    small = EmbeddingCollection(full_config.model_copy(update={"plan": str(tmp_path / "p")}), FEATURES, 0, VOCABULARIES)
+    expected, found = whole(batch()), small(batch())
+    table: Any = whole.tables["search"].store
+    table.embeddings.assign(table.embeddings * mask_of(own))
+    assert expected.attention is not None
+    masked = whole(batch()).attention
+    assert masked is not None
+    assert found.attention is not None
+    np.testing.assert_array_equal(found.concat(), expected.concat())
+    np.testing.assert_array_equal(found.attention.vectors()["movie"], masked.vectors()["movie"])
+    recent, same = found.attention.sequences["recent"], masked.sequences["recent"]
+    np.testing.assert_array_equal(recent.values[recent.mask], same.values[same.mask])
+    assert not np.array_equal(masked.vectors()["movie"], expected.attention.vectors()["movie"])
