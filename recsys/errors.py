@@ -66,6 +66,10 @@ class TrainingError(RecsysError):
     """Training cannot go on: a loss that is not finite, a run directory of another experiment."""
 
 
+class SearchError(RecsysError):
+    """No plan keeps the promise."""
+
+
 class ExportError(RecsysError):
     """The model may not be exported: a promise is not kept."""
 

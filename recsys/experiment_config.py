@@ -16,6 +16,7 @@ from recsys.export.config import RetrievalConfig
 from recsys.interactions.config import AttentionConfig, CrossConfig
 from recsys.models.config import ModelConfig, RankerConfig
 from recsys.schema.config import SchemaConfig, Sequence
+from recsys.search.config import SearchConfig
 from recsys.training.config import TrainingConfig
 
 _FOLDER_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
@@ -45,6 +46,8 @@ class ExperimentConfig(Config):
     """How the model is measured, beside what, and for whom by themselves."""
     retrieval: RetrievalConfig = RetrievalConfig()
     """Of a two_tower model; a ranker has no index."""
+    search: SearchConfig = SearchConfig()
+    """How `recsys search` looks for smaller tables; nothing else reads it."""
 
     @property
     def training_digest(self) -> str:
@@ -57,6 +60,7 @@ class ExperimentConfig(Config):
             "training": self.training.model_copy(update={key: getattr(plain, key) for key in indifferent}),
             "evaluation": EvaluationConfig().model_copy(update={"monitor": self.evaluation.monitor}),
             "retrieval": RetrievalConfig(),
+            "search": SearchConfig(),
         }
         return digest(self.model_copy(update=parts))
 

@@ -29,6 +29,7 @@ from recsys.cli import (
     quickstart,
     recommend,
     run,
+    search,
     serve,
     train,
 )
@@ -69,6 +70,7 @@ app.command()(export.export)
 app.command()(run.run)
 app.command()(inspect.inspect)
 app.command()(explain.explain)
+app.command()(search.search)
 app.add_typer(plan.app, name="plan")
 app.command()(recommend.recommend)
 app.command()(serve.serve)

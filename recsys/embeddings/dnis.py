@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys._compat import tf, keras
+from recsys._compat import keras, tf
 from recsys.embeddings.config import DNISTable
 from recsys.embeddings.frequencies import uncounted
 from recsys.embeddings.rows import FloatRows, Trained

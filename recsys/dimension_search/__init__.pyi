@@ -1,0 +1,2 @@
+from .search import DimensionSearch as DimensionSearch
+from .search import Progress as Progress
