@@ -21,6 +21,7 @@ def frontier_picture(record: SearchRecord) -> Figure:
     bars; the full model and the promise as lines, the chosen plan ringed.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     figure = Figure(figsize=(8.4, 5.2), layout="constrained", dpi=130)
     panel = figure.subplots()
@@ -39,8 +40,9 @@ def frontier_picture(record: SearchRecord) -> Figure:
             at = trial.bytes, trial.mean(record.monitor, "test")
             panel.plot(*at, "o", markersize=15, markerfacecolor="none", color="0.2", label="chosen")
     panel.set_xscale("log")
+    panel.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     panel.xaxis.set_major_formatter(lambda value, _: _size(value))
-    panel.xaxis.set_minor_formatter(lambda value, _: "")
+    panel.xaxis.set_minor_formatter(NullFormatter())
     panel.set_xlabel("bytes of the searched tables in a bundle, indices included")
     panel.set_ylabel(f"{record.monitor} on the test part")
     panel.set_title(record.name, fontsize=12)

@@ -120,11 +120,15 @@ CASES = {
     ),
     "unknown kind": (
         GOOD.replace("kind: files", "kind: file"),
-        ["c.yaml:10: data.source.kind: 'file'; expected 'files', 'public', 'simulated' or 'simulated_histories'; did you mean `files`?"],
+        [
+            "c.yaml:10: data.source.kind: 'file'; expected 'files', 'public', 'simulated' or 'simulated_histories'; did you mean `files`?"
+        ],
     ),
     "missing kind": (
         GOOD.replace("    kind: files\n", ""),
-        ["c.yaml:9: data.source.kind: the key is missing; expected 'files', 'public', 'simulated' or 'simulated_histories'; add `kind: ...`"],
+        [
+            "c.yaml:9: data.source.kind: the key is missing; expected 'files', 'public', 'simulated' or 'simulated_histories'; add `kind: ...`"
+        ],
     ),
     "wrong literal": (
         GOOD.replace("timestamp: time", "timestamp_unit: mss"),
