@@ -74,6 +74,17 @@ def test_the_papers_layer_by_hand() -> None:
     )
 
 
+def test_embedding_dropout_hides_numbers_of_the_first_layer_alone() -> None:
+    """Training is inference on fields with half their numbers gone and the others doubled."""
+    layer = autoint(layers=2, embedding_dropout=0.5)
+    fields = 1.0 + np.abs(random(300, 3, 2))
+    seen = layer._dropout(fields, training=True).numpy()
+    assert np.mean(seen == 0.0) == pytest.approx(0.5, abs=0.05)
+    np.testing.assert_allclose(seen[seen != 0.0], 2.0 * fields[seen != 0.0], rtol=1e-6)
+    np.testing.assert_allclose(layer(fields, training=True), layer(seen), rtol=1e-5)
+    np.testing.assert_array_equal(layer(fields), autoint(layers=2)(fields))
+
+
 def test_query_key_value_and_residual_are_not_exchanged() -> None:
     """W_Query = [[1, 0], [0, 0]] keeps the first number, W_Key = [[0, 0], [1, 0]] puts the second in its place:
     ψ(m, k) = e_m1 e_k2. For e_1 = [1, 0] that is [0, 2, 1]; values are doubled; the residual takes ten from the second
