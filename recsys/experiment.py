@@ -176,6 +176,7 @@ class Experiment:
             environment=Environment.here(),
             counts={**info.counts.model_dump(), **result.counts, **self.model.sizes()},
             cost=Cost(seconds=self._directory.seconds(), peak_memory_mib=peak_memory_mib()),
+            history=tuple(self._checkpoints.position.history),
             **findings,
         )
         self._claim()
