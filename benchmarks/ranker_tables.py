@@ -14,6 +14,7 @@ from table import markdown, mean_of
 
 from recsys.evaluation.comparison import Difference
 from recsys.evaluation.record import RunRecord
+from recsys.metrics import rela_impr
 
 ASKED = 0.003
 """What DIN is to be above mean pooling in GAUC, where histories are informative."""
@@ -27,7 +28,6 @@ BASELINES = {
 COMPARED = (
     ("din", "mean"),
     ("din-softmax", "mean"),
-    ("din-softmax", "din"),
     ("din-dice", "din"),
     ("din-softmax-dice", "din-softmax"),
     ("din-mba", "din"),
@@ -37,6 +37,8 @@ COMPARED = (
     ("dare", "twin"),
 )
 METRICS = ("gauc", "auc", "logloss")
+REAL = "\\*"
+"""Beside differences that are real in every seed."""
 
 
 def sections() -> dict[str, str]:
@@ -97,7 +99,8 @@ def _popularity(logs: Sequence[Data]) -> str:
     for negatives in get_args(Negatives):
         found = [_baseline(data, "popularity", "gauc") for data in logs if data.negatives == negatives]
         if found:
-            said.append(f"{min(found):.3f} to {max(found):.3f} with {negatives} negatives")
+            span = " to ".join(dict.fromkeys(f"{value:.3f}" for value in (min(found), max(found))))
+            said.append(f"{span} with {negatives} negatives")
     return f"Popularity alone has a GAUC of {joined(said)}."
 
 
@@ -160,13 +163,21 @@ def _gains(logs: Sequence[Data]) -> str:
         found = [gains(data, method, base) for data in logs]
         if any(found):
             what = f"{METHODS[method].shown} − {METHODS[base].shown}"
-            rows.append([what, *(signed(values) if values else "" for values in found)])
+            marks = [_mark(data, method, base) for data in logs]
+            rows.append(
+                [
+                    what,
+                    *(f"{signed(values)}{mark}" if values else "" for values, mark in zip(found, marks, strict=True)),
+                ]
+            )
     if not rows:
         return ""
     rows.append(
         ["*GAUC of categories alone*", *(f"{_baseline(data, 'category_in_history', 'gauc'):.4f}" for data in logs)]
     )
-    text = f"What each change is worth in GAUC, {logs[0].negatives} negatives:\n"
+    text = (
+        f"What each change is worth in GAUC, {logs[0].negatives} negatives ({REAL} real in every seed, user by user):\n"
+    )
     return f"{text}\n{markdown(['', *(data.log for data in logs)], rows)}"
 
 
@@ -178,19 +189,34 @@ def _table(data: Data) -> str:
         if records:
             found = {metric: [record.metrics["model"][metric] for record in records] for metric in METRICS}
             absent = [_absent(record, "model") for record in records]
-            cells = [method.shown, *map(mean_of, found.values()), mean_of(absent), str(len(records))]
+            relative = "" if name == "mean" else f"{statistics.fmean(_relative(data, name)):+.1%}"
+            cells = [method.shown, *map(mean_of, found.values()), mean_of(absent), relative, str(len(records))]
             rows.setdefault(statistics.fmean(found["gauc"]), []).append(cells)
     record = next(iter(_records(data, "mean").values()))
     for name, shown in BASELINES.items():
         values = [record.metrics[name].get(metric) for metric in METRICS]
         absent = [_absent(record, name)]
         rows.setdefault(values[0] or 0.0, []).append(
-            [f"*{shown}*", *(mean_of([v]) for v in values), mean_of(absent), ""]
+            [f"*{shown}*", *(mean_of([v]) for v in values), mean_of(absent), "", ""]
         )
     examples = record.counts["examples_evaluated"]
     text = f"**{data.log}, {data.negatives} negatives**, {examples:,} test examples:\n"
-    columns = ["", "GAUC", "AUC", "logloss", "GAUC, category not in history", "seeds"]
+    columns = ["", "GAUC", "AUC", "logloss", "GAUC, category not in history", "RelaImpr", "seeds"]
     return f"{text}\n{markdown(columns, [row for gauc in sorted(rows, reverse=True) for row in rows[gauc]])}"
+
+
+def _mark(data: Data, method: str, base: str) -> str:
+    """Whether every seed's difference is real, user by user."""
+    found = [each for each in _differences(data, method) if each.metric == "gauc" and not each.by]
+    held = [each for each in found if each.against == base]
+    return REAL if held and all(each.real for each in held) else ""
+
+
+def _relative(data: Data, method: str) -> list[float]:
+    """RelaImpr of the AUC over mean pooling, seed by seed."""
+    one, other = _records(data, method), _records(data, "mean")
+    shared = sorted(one.keys() & other.keys())
+    return [rela_impr(one[seed].metrics["model"]["auc"], other[seed].metrics["model"]["auc"]) for seed in shared]
 
 
 def _name(data: Data) -> str:

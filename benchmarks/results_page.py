@@ -55,6 +55,7 @@ def sections() -> dict[str, str]:
         **ranker_tables.sections(),
         "autoint": _autoint(),
         "long-histories": _long_histories(),
+        "long-search": _long_search(RESULTS / "long_search.json"),
         "retrieval": _retrieval(),
         "methods": methods.frontier(),
         "multiplexed": unified.partition("\n\n")[2],
@@ -95,6 +96,14 @@ def _long_histories() -> str:
     if not any(run.path.exists() for run in long_histories.plan()):
         return "Not run yet: `python benchmarks/long_histories.py`.\n"
     return long_histories.table()
+
+
+def _long_search(path: Path) -> str:
+    if not path.exists():
+        return "Not run yet: `python benchmarks/long_search.py`.\n"
+    import long_search  # with TensorFlow
+
+    return long_search.table(json.loads(path.read_text()))
 
 
 def _retrieval() -> str:
