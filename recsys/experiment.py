@@ -298,16 +298,18 @@ class Experiment:
         """The model, compiled and built, with initial weights until `train`, `evaluate` or `export` loads others."""
         from recsys.embeddings.optimizers import TableOptimizers
         from recsys.embeddings.training_rows import training_rows
+        from recsys.models.precision import made_for
         from recsys.training.optimizers import make_dense_optimizer
 
         config = self.config
-        with self._strategy.scope():
+        with self._strategy.scope(), made_for(config.training.precision):
             model = self._new_model()
             model.compile(
                 TableOptimizers.of(config.embeddings, training_rows(model.embeddings, self._examples.once())),
                 make_dense_optimizer(config.training.dense_optimizer),
                 config.training.batch_size,
                 config.training.clip_norm,
+                config.training.xla,
             )
             model.build_from(self._examples.sample())
         return model

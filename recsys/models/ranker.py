@@ -225,9 +225,15 @@ class Ranker(EmbeddingModel):
             training: whether there is dropout.
             embedded: the batch's vectors, if they have been looked up.
         """
-        trained, auxiliary = (
-            self._both_logits(batch, training) if embedded is None else self._of_vectors(embedded, training)
-        )
+        if embedded is None:
+            embedded = self.embeddings({**batch["query"], **batch["item"]})
+
+        def logits_of_vectors() -> tuple[tf.Tensor, tf.Tensor | None]:
+            return self._of_vectors(embedded, training)
+
+        if training and self._xla:  # tables stay outside: XLA would make their gradients as large as they are
+            logits_of_vectors = tf.function(logits_of_vectors, jit_compile=True)
+        trained, auxiliary = logits_of_vectors()
         if training:
             self._streaming.update_state(batch["label"], self._log_odds(trained)[MAIN_LABEL], batch["weight"])
         logits = dict(zip(self.heads, tf.unstack(trained, len(self.heads), -1), strict=True))
