@@ -11,10 +11,12 @@ import pytest
 import yaml
 
 from recsys.bundle import Bundle
+from recsys.config.load import load
 from recsys.evaluation.comparison import compare
 from recsys.evaluation.evidence import MODEL, Measured, evidence_path
 from recsys.evaluation.model import scores
 from recsys.experiment import Experiment
+from recsys.experiment_config import ExperimentConfig
 
 ROWS = 1_500
 NAMED = {"neither": (), "items": ("item",), "users": ("user",)}
@@ -62,6 +64,19 @@ def config(named: tuple[str, ...]) -> dict:
         "training": {"batch_size": 64, "epochs": 8, "tensorboard": False},
         "evaluation": {"slices": [{"feature": "place"}, {"kind": "item_frequency"}, {"kind": "returning"}]},
     }
+
+
+@pytest.mark.parametrize(("name", "fields"), [("criteo", 39), ("avazu", 22)])
+def test_the_published_protocols_fit(name: str, fields: int) -> None:
+    path = Path(__file__).parents[1] / "configs" / f"{name}-autoint.yaml"
+    plus = ["model.structure=parallel", "model.mlp.hidden=[400, 400]"]
+    found = load(path, ExperimentConfig, plus).config
+    assert len(found.table_schema.inputs("context")) == fields
+    assert found.table_schema.ids == {}
+    rare = {
+        feature.encoding.min_count for feature in found.table_schema.features.values() if hasattr(feature, "encoding")
+    }
+    assert rare == {10 if name == "criteo" else 5}
 
 
 @pytest.mark.parametrize("who", NAMED)
