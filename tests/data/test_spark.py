@@ -94,6 +94,7 @@ def files(tmp_path_factory):
             "genres": ["|".join(rng.choice(["x", "y", "", "z"], 3)) for _ in range(ROWS)],
             "title": [f"T{n}" for n in rng.integers(0, 9, ROWS)],
             "propensity": 1 - rng.random(ROWS),
+            "seconds": sometimes(rng, 0.3, np.where(rng.random(ROWS) < 0.2, np.nan, rng.random(ROWS)).tolist()),
         }
     )
     log = pa.concat_tables([log, log.slice(0, 40)])
@@ -121,6 +122,11 @@ def contents(files, out, split, engine, timestamp="time", **data):
             "source": {"kind": "files", "events": "events.parquet"},
             "positives": {"column": "rating", "at_least": 4},
             "negatives": {"column": "rating", "at_most": 1},
+            "labels": {
+                "loved": {"column": "rating", "at_least": 5},
+                "long": {"column": "seconds", "at_least": 0.5},
+                "shown": {"column": "flag", "one_of": ["true"]},
+            },
             "split": split if isinstance(split, dict) else {"kind": split},
             "engine": {"kind": engine},
             "rows_per_group": 64,
