@@ -139,6 +139,8 @@ class Experiment:
         self.join_cluster()
         self.prepare()
         with self._timed("train"):
+            validated: tuple[Part, ...] = ("valid",) if self.config.training.early_stopping else ()
+            self._check_labels("train", *validated)
             _ = self._leaks, self._champion  # what is wrong with them shows before hours are spent
             _ = self.warm_started
             position = fit(
@@ -164,6 +166,7 @@ class Experiment:
         self._load_trained()
         config, info = self.config.evaluation, self.prepared.info
         with self._timed("evaluate"):
+            self._check_labels("test")
             leaks = self._leaks
             served = self.model.embeddings.serve()
             result = evaluate_model(self.model, self.prepared, "test", config, served=served)
@@ -192,12 +195,16 @@ class Experiment:
             return None
         return Champion.read(self.base_dir / path, self.prepared.info.digest, self.monitor)
 
+    def _check_labels(self, *parts: Part) -> None:
+        """All labels, and those of a ranker's `parts`, which need both."""
+        from recsys.evaluation.labels import check_labels
+
+        check_labels(self.prepared, both=parts if isinstance(self.config.model, RankerConfig) else ())
+
     @cached_property
     def _leaks(self) -> tuple[str, ...]:
-        from recsys.evaluation.labels import check_labels
         from recsys.evaluation.leakage import refuse_leaks
 
-        check_labels(self.prepared, both=isinstance(self.config.model, RankerConfig))  # a leak tells nothing beside it
         return refuse_leaks(self.prepared, self.config.evaluation.leakage)
 
     def trained_model(self) -> EmbeddingModel:
