@@ -33,12 +33,14 @@ from typing import Any, NamedTuple
 from contest import HERE, QUIET, Contender, environment_of, others
 from peers import criteo
 from peers.criteo import MODELS, Case, Model
-from table import markdown
+from table import ranker_throughput, write_marked
 
 from recsys.evaluation.record import Environment
 from recsys.files import write_text
 
 RESULTS = HERE / "results" / "ranker_throughput.json"
+PAGE = HERE.parent / "docs" / "methods" / "rankers.md"
+MARKS = "<!-- speed: python benchmarks/ranker_throughput.py --write -->\n", "<!-- /speed -->\n"
 SIZES = (1_000_000, 10_000_000)
 SMALL, LARGE = SIZES
 BLOCK = 0.6
@@ -47,7 +49,6 @@ WARM_UP = 6
 """Steps before the clock counts; the first of them tells the loss to begin with."""
 OURS, PRODUCTS, PEERS = "recsys", "matrix products", ("FuxiCTR", "DeepCTR")
 BFLOAT16, XLA = f"{OURS}, bfloat16", f"{OURS}, XLA"
-NAMES = (OURS, BFLOAT16, XLA, *PEERS, PRODUCTS)
 
 
 class Target(NamedTuple):
@@ -120,6 +121,10 @@ def measure(case: Case, contenders: Sequence[Contender], rounds: int) -> dict[st
     return found
 
 
+def _competes(each: Contender, case: Case) -> bool:
+    return case.rows <= each.largest and not (each.name == PRODUCTS and case.model == "fm")  # it has none
+
+
 def _train(each: Contender, case: Case, steps: int) -> dict[str, float]:
     return each.ask({**case._asdict(), "steps": steps})
 
@@ -132,7 +137,11 @@ def main() -> None:
     parser.add_argument("--fresh", action="store_true", help="measure again what the record holds")
     parser.add_argument("--force", action="store_true", help="measure although the machine is loaded, judge nothing")
     parser.add_argument("--out", type=Path, default=RESULTS, help="the record")
+    parser.add_argument("--write", action="store_true", help="only put the record's table into docs/methods/rankers.md")
     options = parser.parse_args()
+    if options.write:
+        write_marked(PAGE, recorded(), MARKS)
+        return
     cases = [Case(model, rows) for rows in options.sizes for model in options.models]
     known = {} if options.fresh or not options.out.exists() else json.loads(options.out.read_text())["cases"]
     missing = [case for case in cases if _key(case) not in known]
@@ -148,38 +157,21 @@ def main() -> None:
             everyone = [stack.enter_context(each) for each in contenders()]
             for case in missing:
                 with others() as load:
-                    found = measure(case, [each for each in everyone if case.rows <= each.largest], options.rounds)
+                    found = measure(case, [each for each in everyone if _competes(each, case)], options.rounds)
                 known[_key(case)] = _entry(case, found, load.share)
                 write_text(options.out, json.dumps({**_head(everyone), "cases": known}, indent=1) + "\n")
                 print(f"{_key(case)}: measured; others took {load.share:.0%}", flush=True)
     chosen = [known[_key(case)] for case in cases]
-    print(table(chosen), end="")
+    print(ranker_throughput(chosen), end="")
     verdicts = [claim["holds"] for entry in chosen for claim in entry["claims"]]
     if None in verdicts:
         print(f"not judged (-) where others took more than {QUIET:.0%} of the machine")
     raise SystemExit(1 if False in verdicts else 2 if None in verdicts and not options.force else 0)
 
 
-def table(cases: Sequence[Mapping[str, Any]]) -> str:
-    """The record's cases as Markdown: milliseconds a step, and how many times ours the peers take."""
-    verdict = {True: "", False: " MISSED", None: " -"}
-    rows = []
-    for case in cases:
-        times = {name: found["median"] for name, found in case["milliseconds"].items()}
-        claims = [
-            f"{claim['ratio']:.1f} (>= {claim['at_least']:g}){verdict[claim['holds']]}" for claim in case["claims"]
-        ]
-        to_products = f"{case['ratio_to_products']:.2f}" if case["ratio_to_products"] else ""
-        rows.append(
-            [
-                f"{case['model']}, {case['rows'] / 1e6:g}M rows",
-                *(f"{times[name]:.0f}" if name in times else "" for name in NAMES),
-                *claims,
-                to_products,
-            ]
-        )
-    title = f"ms a step of {criteo.BATCH:,} examples"
-    return markdown([title, *NAMES, *(f"{peer} / {OURS}" for peer in PEERS), f"{OURS} / {PRODUCTS}"], rows)
+def recorded() -> str:
+    """The table of the record in the project; nothing if there is none."""
+    return ranker_throughput(list(json.loads(RESULTS.read_text())["cases"].values())) if RESULTS.exists() else ""
 
 
 def _key(case: Case) -> str:
@@ -195,7 +187,7 @@ def _entry(case: Case, found: Mapping[str, Times], share: float) -> dict[str, An
         ratio = found[peer].median / ours
         holds = ratio >= at_least if share <= QUIET else None
         claims.append({"peer": peer, "ratio": round(ratio, 3), "at_least": at_least, "holds": holds})
-    products = found[PRODUCTS].median if PRODUCTS in found and case.model != "fm" else None
+    products = found[PRODUCTS].median if PRODUCTS in found else None
     return {
         **case._asdict(),
         "share_taken_by_others": round(share, 3),
