@@ -74,7 +74,7 @@ def _autoint() -> str:
         _said("The deep part beside it changes the AUC by", found["autoint-plus"], found["autoint"]),
         _said("Without its residual the AUC changes by", found["autoint-no-residual"], found["autoint"]),
     ]
-    return f"{autoint.table()}\n{' '.join(each for each in said if each)}\n"
+    return autoint.table() + "".join(f"\n{each}\n" for each in said if each)
 
 
 def _aucs(folder: str, name: str, seeds: Sequence[int]) -> dict[int, float]:

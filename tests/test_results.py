@@ -8,7 +8,9 @@ from types import ModuleType
 
 import pytest
 
+from recsys.config.load import load
 from recsys.evaluation.record import RunRecord
+from recsys.experiment_config import ExperimentConfig
 
 ROOT = Path(__file__).parents[1]
 
@@ -31,6 +33,22 @@ def test_the_page_is_the_records(tables: ModuleType) -> None:
     for name, text in sections().items():
         assert all(page.count(mark) == 1 for mark in marks(name)), name
         assert marked(page, marks(name))[1] == text, name
+
+
+def test_every_run_of_the_study_is_a_sound_config(tables: ModuleType) -> None:
+    from rankers import METHODS, SEEDS, plan
+
+    runs = plan()
+    assert len({run.path for run in runs}) == len(runs)
+    assert {run.method.against for run in runs} - {None} <= METHODS.keys()
+    for run in runs:
+        if run.seed == SEEDS[0]:
+            config = load(ROOT / "configs" / f"{run.data.config}.yaml", ExperimentConfig, run.overrides).config
+            decoupled = [each for each in config.embeddings.features.values() if each.attention_table]
+            assert bool(decoupled) == run.method.decoupled
+            assert config.data.sampled_negatives.distribution == run.data.negatives  # type: ignore[union-attr]
+            lengths = {each.max_length for each in config.table_schema.features.values() if each.kind == "sequence"}
+            assert lengths == {run.data.length}
 
 
 def test_what_is_said_follows_from_the_figures(
