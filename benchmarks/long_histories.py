@@ -240,7 +240,7 @@ def table() -> str:
                 mean_of([each.search.ndcg for each in found]),
                 mean_of([each.search.style for each in found]),
                 mean_of([float(np.mean(each.conflicting)) for each in conflicts]) if conflicts else "",
-                mean_of([float(np.mean(each.dominance)) for each in conflicts]) if conflicts else "",
+                mean_of([float(np.median(each.dominance)) for each in conflicts]) if conflicts else "",
             ]
         )
     any_run = next(_read(run) for run in plan() if run.path.exists())
