@@ -147,9 +147,11 @@ def expected(
 
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("residual", [True, False])
-def test_layers_and_heads_as_the_equations_stand(variant: str, residual: bool) -> None:
+@pytest.mark.parametrize("width", [3, 4, 5])
+def test_layers_and_heads_as_the_equations_stand(variant: str, residual: bool, width: int) -> None:
+    """Fields narrower than a head, as wide, and wider: products come in another order."""
     config = {"layers": 2, "heads": 3, "head_dim": 4, "residual": residual, "variant": variant}
-    layer, x = randomised(autoint(5, 4, **config)), random(6, 4, 5)
+    layer, x = randomised(autoint(width, 4, **config)), random(6, 4, width)
     output, maps = expected(AutoIntConfig(kind="autoint", **config), trained(layer), x)
     assert output.shape == (6, 4 * 12)
     np.testing.assert_allclose(layer(x), output, rtol=1e-3, atol=1e-4)
