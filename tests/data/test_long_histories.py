@@ -17,10 +17,12 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from recsys.data import long_histories
 from recsys.data.config import SimulatedHistoriesSource
+from recsys.data.dataset import PARTS
 from recsys.data.long_histories import STEP, TRUTH, LongHistories, simulate
 from recsys.data.long_histories_config import LongHistoriesConfig
 from recsys.data.sources import resolve
 from recsys.errors import DataError
+from recsys.experiment import Experiment
 
 CONFIG = LongHistoriesConfig(users=800, length=60, topics=12, topics_per_user=8, seed=3)
 SMALL = LongHistoriesConfig(users=20, length=30, topics=5, topics_per_user=4)
@@ -189,3 +191,18 @@ def test_what_does_not_fit_is_said_at_its_key(wrong: dict[str, int], key: str) -
     with pytest.raises(ValidationError) as error:
         LongHistoriesConfig(**wrong)
     assert [each["loc"] for each in error.value.errors()] == [(key,)]
+
+
+def test_the_example_config_trains_on_candidates_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its shares cut time where histories end: every example has at least 200 events before it, and half are clicks."""
+    monkeypatch.setenv("RECSYS_CACHE", str(tmp_path / "cache"))
+    config = Path(__file__).parents[2] / "configs" / "simulated-long-histories.yaml"
+    prepared = Experiment.from_yaml(config, ["data.source.users=60"], tmp_path / "runs").prepare()
+    found = prepared.info.counts
+    assert (found.train + found.valid + found.test) == pytest.approx(60 * 20, abs=60)
+    assert (found.valid, found.test) == (pytest.approx(180, abs=30), pytest.approx(180, abs=30))
+    for part in PARTS:
+        examples = prepared.examples(part, ["user_index", "history_stop", "label"])
+        before = examples["history_stop"].to_numpy() - prepared.event_start[examples["user_index"].to_numpy()]
+        assert before.min() >= 200
+        assert examples["label"].to_numpy().mean() == pytest.approx(0.5, abs=0.12)
