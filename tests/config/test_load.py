@@ -62,6 +62,7 @@ class Composed(Config):
     more: Annotated[Files | Other, Field(discriminator="kind")] | None = None
 
 
+SOURCES = "'files', 'public', 'simulated' or 'simulated_histories'"
 GOOD = """\
 columns:
   user: user
@@ -121,13 +122,13 @@ CASES = {
     "unknown kind": (
         GOOD.replace("kind: files", "kind: file"),
         [
-            "c.yaml:10: data.source.kind: 'file'; expected 'files', 'public', 'simulated' or 'simulated_histories'; did you mean `files`?"
+            f"c.yaml:10: data.source.kind: 'file'; expected {SOURCES}; did you mean `files`?",
         ],
     ),
     "missing kind": (
         GOOD.replace("    kind: files\n", ""),
         [
-            "c.yaml:9: data.source.kind: the key is missing; expected 'files', 'public', 'simulated' or 'simulated_histories'; add `kind: ...`"
+            f"c.yaml:9: data.source.kind: the key is missing; expected {SOURCES}; add `kind: ...`",
         ],
     ),
     "wrong literal": (
