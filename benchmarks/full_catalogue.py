@@ -31,8 +31,8 @@ from pathlib import Path
 from time import sleep
 from typing import NamedTuple
 
+from contest import QUIET, others
 from peers.ranking import CONTENDERS, DIM, INTERVALS, KS, RECSYS, SEEN, TUTORIAL, World
-from step_time import QUIET, others
 
 from recsys.evaluation.record import Environment
 from recsys.files import write_text

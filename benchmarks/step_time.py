@@ -15,35 +15,26 @@ A run of all contests and sizes writes the record; the full one needs 12 GiB of 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
-import os
-import shutil
 import statistics
-import subprocess
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from time import monotonic, sleep
-from typing import IO, NamedTuple, Self
+from time import sleep
+from typing import NamedTuple
 
-import psutil
+from contest import HERE, QUIET, Contender, Time, environment_of, others
 from peers import contender
 
-from recsys.data.cache import cache_dir
 from recsys.evaluation.record import Environment
-from recsys.files import draft_folder, write_text
+from recsys.files import write_text
 
-HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "step_time.json"
 SIZES = (260_000, 5_200_000, 26_000_000)
 SMALL, MIDDLE, LARGE = SIZES
 LAWS: tuple[contender.Law, ...] = ("zipf", "uniform")
-QUIET = 0.05
-"""Share of the machine's cores that others may take."""
 BLOCK = 0.7
 """Seconds of steps between two looks at the clock."""
 LEVEL = 0.95
@@ -58,14 +49,6 @@ class Case(NamedTuple):
     rows: int
 
 
-class Time(NamedTuple):
-    """Of a step."""
-
-    seconds: float
-    cpu: float
-    """Seconds of work, over all threads: it hardly depends on what else runs on the machine."""
-
-
 class Claim(NamedTuple):
     """A bound on the time of `slower` divided by that of `faster`."""
 
@@ -77,47 +60,6 @@ class Claim(NamedTuple):
     def holds(self, ratio: float) -> bool:
         """Whether a ratio is within the bound."""
         return (self.at_least is None or ratio >= self.at_least) and (self.at_most is None or ratio <= self.at_most)
-
-
-@dataclass
-class Contender:
-    """A process that trains when it is told to."""
-
-    name: str
-    arguments: list[str]
-    """Of its Python: the module, and what that is to do."""
-    python: Callable[[], str] = lambda: sys.executable
-    largest: int = LARGE
-    """Tables of more rows are left out."""
-    versions: dict[str, str] = field(default_factory=dict)
-
-    def __enter__(self) -> Self:
-        # Threads that spin while they wait would take the cores from the contender whose turn it is.
-        environment = {**os.environ, "OMP_WAIT_POLICY": "passive", "TF_CPP_MIN_LOG_LEVEL": "2"}
-        command = [self.python(), "-m", *self.arguments]
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, cwd=HERE
-        )
-        self.versions = json.loads(_line(self._process.stdout, self.name))
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.wait()
-
-    def run(self, case: Case, steps: int) -> Time:
-        """The time of a step, over so many of them."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"rows": case.rows, "law": case.law, "steps": steps}) + "\n")
-        self._process.stdin.flush()
-        return Time(**json.loads(_line(self._process.stdout, self.name)))
-
-
-def _line(stream: IO[str] | None, name: str) -> str:
-    line = stream.readline() if stream is not None else ""
-    if not line:
-        raise SystemExit(f"{name} ended before its time; what it said stands above")
-    return line
 
 
 class Contest(NamedTuple):
@@ -156,35 +98,11 @@ def contests() -> dict[str, Contest]:
         "row-wise Adagrad": Contest(
             [
                 Contender(rowwise, ["peers.in_tensorflow", "recsys", "rowwise_adagrad"]),
-                Contender("FBGEMM", ["peers.fbgemm.in_torch"], fbgemm_python),
+                Contender("FBGEMM", ["peers.fbgemm.in_torch"], partial(environment_of, "fbgemm")),
             ],
             [growth(rowwise), *(against("FBGEMM", rowwise, rows, LEVEL) for rows in SIZES)],
         ),
     }
-
-
-def fbgemm_python() -> str:
-    """The Python of FBGEMM's environment, which is made when it is first needed.
-
-    The CPU build of torch comes from PyTorch's own index, or from wherever UV_FIND_LINKS or PIP_FIND_LINKS point.
-    """
-    requirements = HERE / "peers" / "fbgemm" / "requirements.txt"
-    digest = hashlib.sha256(requirements.read_bytes() + sys.version.encode()).hexdigest()[:12]
-    environment = cache_dir().absolute() / "benchmarks" / f"fbgemm-{digest}"
-    if not environment.exists():
-        uv = shutil.which("uv", path=f"{HERE.parent / '.uv' / 'bin'}:{os.environ.get('PATH', '')}")
-        if uv is None:
-            raise SystemExit("FBGEMM gets an environment of its own, and there is no uv to make it: pip install uv")
-        links = os.environ.get("UV_FIND_LINKS") or os.environ.get("PIP_FIND_LINKS")
-        source = ["--find-links", links] if links else ["--torch-backend", "cpu"]
-        environment.parent.mkdir(parents=True, exist_ok=True)
-        with draft_folder(environment) as draft:
-            made = draft / "environment"
-            subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, str(made)], check=True)
-            install = [uv, "pip", "install", "--quiet", "--python", str(made), "--no-deps", "--requirements"]
-            subprocess.run([*install, str(requirements), *source], check=True)
-            made.rename(environment)
-    return str(environment / "bin" / "python")
 
 
 def measure(contenders: Sequence[Contender], sizes: Sequence[int], rounds: int) -> dict[Case, list[Time]]:
@@ -198,44 +116,18 @@ def measure(contenders: Sequence[Contender], sizes: Sequence[int], rounds: int) 
     }
     steps = {}
     for case, each in cases.items():
-        each.run(case, 2)  # makes the model, traces, touches memory
-        steps[case] = max(2, round(BLOCK / each.run(case, 3).seconds))
+        _run(each, case, 2)  # makes the model, traces, touches memory
+        steps[case] = max(2, round(BLOCK / _run(each, case, 3).seconds))
     found: dict[Case, list[Time]] = {case: [] for case in cases}
     for _ in range(rounds):
         for case, each in cases.items():
-            found[case].append(each.run(case, steps[case]))
+            found[case].append(_run(each, case, steps[case]))
     return found
 
 
-@dataclass
-class Load:
-    """What others took of the machine's cores, as a share."""
-
-    share: float = 0.0
-
-
-@contextmanager
-def others() -> Iterator[Load]:
-    """Measures while the block runs what processes that are not ours do, and other virtual machines."""
-    load, before, mine, start = Load(), _busy(), _own(), monotonic()
-    try:
-        yield load
-    finally:
-        cores = psutil.cpu_count() or 1
-        load.share = max(0.0, (_busy() - before - (_own() - mine)) / (monotonic() - start) / cores)
-
-
-def _busy() -> float:
-    times = psutil.cpu_times()._asdict()
-    # user holds guest, nice holds guest_nice.
-    return sum(seconds for kind, seconds in times.items() if kind not in {"idle", "iowait", "guest", "guest_nice"})
-
-
-def _own() -> float:
-    """CPU seconds of this process and its children, the finished ones too."""
-    this = psutil.Process()
-    mine, children = this.cpu_times(), [child.cpu_times() for child in this.children(recursive=True)]
-    return float(sum(mine[:4]) + sum(sum(times[:2]) for times in children))
+def _run(each: Contender, case: Case, steps: int) -> Time:
+    """The time of a step, over so many of them."""
+    return Time(**each.ask({"rows": case.rows, "law": case.law, "steps": steps}))
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ import json
 import statistics
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ def tables(results: Path = RESULTS) -> str:
         _quality(results),
         _full_catalogue(results / "full_catalogue.json"),
         _step_time(results / "step_time.json"),
+        _ranker_throughput(results / "ranker_throughput.json"),
         _preparation(results / "prepare.json"),
         _input(results / "input.json"),
     )
@@ -105,6 +106,34 @@ def _step_time(path: Path) -> str:
     ]
     what = f"ms a step: {record['fields']} fields, width {record['dim']}, batch {record['batch']:,}, Zipf ids"
     return markdown([what, *(f"{size / 1e6:g}M rows" for size in sizes)], rows)
+
+
+def _ranker_throughput(path: Path) -> str:
+    return ranker_throughput(list(json.loads(path.read_text())["cases"].values())) if path.exists() else ""
+
+
+def ranker_throughput(cases: Sequence[Mapping[str, Any]]) -> str:
+    """Milliseconds a step, how many times ours the peers take, and ours relative to the bare matrix products."""
+    verdict = {True: "", False: ", missed", None: ", not judged"}
+    names = list(dict.fromkeys(name for case in cases for name in case["milliseconds"]))
+    peers = list(dict.fromkeys(claim["peer"] for case in cases for claim in case["claims"]))
+    rows = []
+    for case in cases:
+        times = {name: found["median"] for name, found in case["milliseconds"].items()}
+        claims = [
+            f"{claim['ratio']:.1f} (≥ {claim['at_least']:g}{verdict[claim['holds']]})" for claim in case["claims"]
+        ]
+        products = case["ratio_to_products"]
+        rows.append(
+            [
+                f"`{case['model']}`, {case['rows'] / 1e6:g}M rows",
+                *(f"{times[name]:.0f}" if name in times else "" for name in names),
+                *claims,
+                f"{products:.2f}" if products else "",
+            ]
+        )
+    compared = [*(f"{peer} / recsys" for peer in peers), "recsys / products"]
+    return markdown(["training: ms a step of 4,096 examples", *names, *compared], rows)
 
 
 def _preparation(path: Path) -> str:

@@ -146,6 +146,8 @@ class Experiment:
         self.join_cluster()
         self.prepare()
         with self._timed("train"):
+            validated: tuple[Part, ...] = ("valid",) if self.config.training.early_stopping else ()
+            self._check_labels("train", *validated)
             _ = self._leaks, self._champion  # what is wrong with them shows before hours are spent
             _ = self.warm_started
             position = fit(
@@ -171,6 +173,7 @@ class Experiment:
         self._load_trained()
         config, info = self.config.evaluation, self.prepared.info
         with self._timed("evaluate"):
+            self._check_labels("test")
             leaks = self._leaks
             served = self.model.embeddings.serve()
             result = evaluate_model(self.model, self.prepared, "test", config, served=served)
@@ -183,6 +186,7 @@ class Experiment:
             environment=Environment.here(),
             counts={**info.counts.model_dump(), **result.counts, **self.model.sizes()},
             cost=Cost(seconds=self._directory.seconds(), peak_memory_mib=peak_memory_mib()),
+            history=tuple(self._checkpoints.position.history),
             **findings,
         )
         self._claim()
@@ -198,12 +202,16 @@ class Experiment:
             return None
         return Champion.read(self.base_dir / path, self.prepared.info.digest, self.monitor)
 
+    def _check_labels(self, *parts: Part) -> None:
+        """All labels, and those of a ranker's `parts`, which need both."""
+        from recsys.evaluation.labels import check_labels
+
+        check_labels(self.prepared, both=parts if isinstance(self.config.model, RankerConfig) else ())
+
     @cached_property
     def _leaks(self) -> tuple[str, ...]:
-        from recsys.evaluation.labels import check_labels
         from recsys.evaluation.leakage import refuse_leaks
 
-        check_labels(self.prepared, both=isinstance(self.config.model, RankerConfig))  # a leak tells nothing beside it
         return refuse_leaks(self.prepared, self.config.evaluation.leakage)
 
     def trained_model(self) -> EmbeddingModel:
@@ -304,16 +312,18 @@ class Experiment:
         """The model, compiled and built, with initial weights until `train`, `evaluate` or `export` loads others."""
         from recsys.embeddings.optimizers import TableOptimizers
         from recsys.embeddings.training_rows import training_rows
+        from recsys.models.precision import made_for
         from recsys.training.optimizers import make_dense_optimizer
 
         config = self.config
-        with self._strategy.scope():
+        with self._strategy.scope(), made_for(config.training.precision):
             model = self._new_model()
             model.compile(
                 TableOptimizers.of(config.embeddings, training_rows(model.embeddings, self._examples.once())),
                 make_dense_optimizer(config.training.dense_optimizer),
                 config.training.batch_size,
                 config.training.clip_norm,
+                config.training.xla,
             )
             model.build_from(self._examples.sample())
         return model

@@ -105,6 +105,8 @@ class ExperimentConfig(Config):
         model, found = self.model, list[Misfit]()
         if isinstance(model, RankerConfig):
             return self._ranker_problems(model)
+        if self.training.xla:
+            found.append((("training", "xla"), "compiles rankers, and this is a two_tower; remove it"))
         for entity in ("user", "item"):
             if entity not in self.table_schema.ids:
                 text = "null, but a two_tower recommends items to users; name the column, or choose kind: ranker"

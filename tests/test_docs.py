@@ -57,6 +57,15 @@ def test_the_figures_of_autoint_are_the_records(monkeypatch: pytest.MonkeyPatch)
     assert marked(PAGE.read_text(encoding="utf-8"), MARKS)[1] == table()
 
 
+def test_the_speed_of_rankers_is_the_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`python benchmarks/ranker_throughput.py --write` makes it so."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    from ranker_throughput import MARKS, PAGE, recorded
+    from table import marked
+
+    assert marked(PAGE.read_text(encoding="utf-8"), MARKS)[1] == recorded()
+
+
 @pytest.mark.parametrize("page", PAGES, ids=[page.stem for page in PAGES])
 def test_what_a_page_names_is_there(page: Path) -> None:
     text = page.read_text(encoding="utf-8")

@@ -206,12 +206,22 @@ def test_labels_of_another_program(run: Path, capfd: pytest.CaptureFixture[str])
     assert not list((run / "runs" / "shop").glob("checkpoints/best*"))
 
 
-@pytest.mark.parametrize(("value", "command"), [(1.0, "evaluate runs/shop"), (0.0, "train c.yaml --set name=again")])
-def test_labels_of_one_class(run: Path, capfd: pytest.CaptureFixture[str], value: float, command: str) -> None:
-    spoil("test", "label", constant(value))(run)
+@pytest.mark.parametrize(
+    ("part", "value", "command"),
+    [
+        ("test", 1.0, "evaluate runs/shop"),
+        ("valid", 0.0, "train c.yaml --set name=again"),
+        ("train", 0.0, "train c.yaml --set name=again"),
+    ],
+)
+def test_labels_of_one_class(
+    run: Path, capfd: pytest.CaptureFixture[str], part: str, value: float, command: str
+) -> None:
+    """Training and validation are refused before hours are spent, the test part where it is to be measured by."""
+    spoil(part, "label", constant(value))(run)
     code, (line,) = answer(command, capfd)
     assert code == 1
-    assert line.startswith(("shop: test: all ", "again: test: all "))
+    assert line.startswith(f"shop: {part}: all "), line
     assert f"examples that weigh anything have label {value:g}; expected both positives and negatives; change" in line
     assert not (run / "runs" / "again" / "checkpoints").exists()
 

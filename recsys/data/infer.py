@@ -121,7 +121,8 @@ class _Inferring:
                     Problem(
                         where,
                         f"no column that names the {option} (columns: {seen})",
-                        cure=f"name it: --{option} COLUMN",
+                        cure=f"name it: --{option} COLUMN; a log that names none needs a YAML by hand, with "
+                        f"schema.{option}: null",
                     )
                 )
         if not problems and found["user"] == found["item"]:

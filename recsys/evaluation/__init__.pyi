@@ -1,6 +1,8 @@
 from .comparison import Difference as Difference
 from .comparison import compare as compare
 from .config import EvaluationConfig as EvaluationConfig
+from .explanation import Explanation as Explanation
+from .explanation import explain_model as explain_model
 from .model import Evaluated as Evaluated
 from .model import evaluate_model as evaluate_model
 from .pointwise import evaluate_ranking as evaluate_ranking

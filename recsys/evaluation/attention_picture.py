@@ -29,6 +29,7 @@ def conflict_picture(title: str, conflict: GradientConflict) -> Figure:
     panel.bar(edges[:-1], shares, np.diff(edges), align="edge", color=colours, edgecolor="white", linewidth=0.4)
     panel.set_title(title, fontsize=11)
     panel.set_xlim(-1, 1)
+    panel.set_ylim(0, 1.2 * max(shares.max(), 1e-9))  # room for the words
     panel.set_xlabel("cosine of a row's gradients through search and representation", fontsize=9)
     panel.set_ylabel("share of rows", fontsize=9)
     words = (

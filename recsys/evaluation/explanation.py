@@ -194,9 +194,11 @@ def _predictions(model: Ranker, prepared: Prepared, part: Part, rows: NDArray[np
     lengths = np.zeros(len(rows), np.int64)
     if "history" in weights:
         weights["history"], lengths = _newest_first(model, weights["history"], batch)
-        events = _events(model, prepared, part, rows, batch, lengths)
+        windows = _windows(prepared, part, rows, batch, model.history_names[0])
+        newest = [items[::-1][:length] for items, length in zip(windows, lengths, strict=True)]
+        events = [tuple(_described(prepared.items, items)) for items in newest]
     users, items = _users(prepared, batch), _items(prepared, batch)
-    values = _values(prepared, part, rows, model.field_names)
+    values = _values(prepared, part, rows, batch, model.field_names)
     found = []
     for n, (user, item) in enumerate(zip(users, items, strict=True)):
         own = {name: each[n, : lengths[n]] if name == "history" else each[n] for name, each in weights.items()}
@@ -236,21 +238,16 @@ def _lengths(ids: Any) -> NDArray[np.int64]:
     return np.where(there, 1 + np.arange(there.shape[1]), 0).max(1, initial=0)
 
 
-def _events(
-    model: Ranker, prepared: Prepared, part: Part, rows: NDArray[np.int64], batch: Any, lengths: NDArray[np.int64]
-) -> list[tuple[Item, ...]]:
-    """The events that the rows' weights belong to, the newest first."""
-    name = model.history_names[0]
+def _windows(
+    prepared: Prepared, part: Part, rows: NDArray[np.int64], batch: Mapping[str, Any], name: str
+) -> list[NDArray[np.int32]]:
+    """The items of each row's history `name`, oldest first."""
     info = prepared.info.features[name]
     assert isinstance(info, SequenceInfo)
     stops = prepared.examples(part, ["history_stop"])["history_stop"].to_numpy()[rows]
     starts = np.maximum(prepared.event_start[batch["user_index"]], stops - info.max_length)
     ends = starts + _lengths(batch["query"][name])
-    found = []
-    for end, length in zip(ends, lengths, strict=True):
-        items = prepared.events.item_index[end - length : end][::-1]
-        found.append(tuple(_described(prepared.items, items)))
-    return found
+    return [prepared.events.item_index[start:end] for start, end in zip(starts, ends, strict=True)]
 
 
 def _described(table: pa.Table, rows: NDArray[np.int32]) -> list[Item]:
@@ -259,20 +256,22 @@ def _described(table: pa.Table, rows: NDArray[np.int32]) -> list[Item]:
     return [Item(item, title) for item, title in zip(items["item"].to_pylist(), titles, strict=True)]
 
 
-def _values(prepared: Prepared, part: Part, rows: NDArray[np.int64], names: tuple[str, ...]) -> dict[str, list[Value]]:
-    """Raw values of the rows, by feature."""
-    infos = prepared.info.features
-    context = [name for name in names if infos[name].role == "context"]
-    index = [f"{what}_index" for what in ("user", "item") if any(infos[name].role == what for name in names)]
-    table = prepared.examples(part, ["label", *index, *context]).take(pa.array(rows))
-    tables = {"user_index": prepared.users, "item_index": prepared.items}
-    raw = {what.removesuffix("_index"): tables[what].take(table[what]) for what in index}
-    return {
-        name: _decoded(prepared, name, table[name])
-        if name in context
-        else raw[infos[name].role][f"raw.{name}"].to_pylist()
-        for name in names
-    }
+def _values(
+    prepared: Prepared, part: Part, rows: NDArray[np.int64], batch: Mapping[str, Any], names: tuple[str, ...]
+) -> dict[str, list[Value]]:
+    """Raw values of the rows, by feature; of a history that is pooled, those of its events, oldest first."""
+
+    def values(name: str) -> list[Value]:
+        info = prepared.info.features[name]
+        if isinstance(info, SequenceInfo):
+            raw = prepared.items[f"raw.{info.of}"]
+            return [raw.take(pa.array(items)).to_pylist() for items in _windows(prepared, part, rows, batch, name)]
+        if info.role == "context":
+            return _decoded(prepared, name, prepared.examples(part, [name])[name].take(pa.array(rows)))
+        table = prepared.items if info.role == "item" else prepared.users
+        return table[f"raw.{name}"].take(pa.array(batch[f"{info.role}_index"])).to_pylist()
+
+    return {name: values(name) for name in names}
 
 
 def _decoded(prepared: Prepared, name: str, column: pa.ChunkedArray) -> list[Value]:

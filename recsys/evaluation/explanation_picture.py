@@ -39,9 +39,9 @@ def attention_picture(title: str, labels: Sequence[str], attention: NDArray[np.f
         attention: [layers, heads, F, F].
     """
     layers, heads, fields = attention.shape[:3]
-    side = fields * (0.46 if fields <= WRITTEN else 0.24)
+    side = fields * (0.46 if fields <= WRITTEN else 0.17)
     margin = 0.075 * max(map(len, _short(labels))) + 0.3
-    figure = _figure(title, margin + heads * (side + 0.25) + 1.0, margin + layers * (side + 0.3) + 0.9)
+    figure = _figure(title, margin + heads * (side + 0.25) + 1.2, margin + layers * (side + 0.3) + 1.1)
     panels = figure.subplots(layers, heads, squeeze=False, sharex=True, sharey=True)
     for layer in range(layers):
         for head in range(heads):
@@ -50,11 +50,11 @@ def attention_picture(title: str, labels: Sequence[str], attention: NDArray[np.f
             panel.set_title(f"layer {layer + 1}, head {head + 1}", fontsize=9)
             if fields <= WRITTEN:
                 _write(panel, attention[layer, head], attention.max())
-        _name_rows(panels[layer, 0], labels)
+        panels[layer, 0].set_yticks(np.arange(fields), _short(labels))
+        panels[layer, 0].set_ylabel("field that looks", fontsize=9)
     for panel in panels[-1]:
         _name_columns(panel, labels)
-    figure.supxlabel("field that is looked at", fontsize=9)
-    figure.supylabel("field that looks", fontsize=9)
+        panel.set_xlabel("field that is looked at", fontsize=9)
     _scale(figure, image, panels, "share of attention (a row sums to 1)")
     return figure
 
@@ -99,6 +99,7 @@ def places_picture(title: str, history: NDArray[np.float64]) -> Figure:
     panel.set_xlabel("place in the history, counted from the newest event", fontsize=9)
     panel.set_ylabel("mean weight", fontsize=9)
     panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+    panel.set_xlim(0.4, len(history) + 0.6)
     _plain(panel)
     return figure
 
@@ -149,10 +150,6 @@ def _write(panel: Axes, weights: NDArray[np.float64], most: float) -> None:
     for (row, column), weight in np.ndenumerate(weights):
         colour = "white" if weight > 0.6 * most else "#222222"
         panel.text(column, row, f"{weight:.2f}".removeprefix("0"), ha="center", va="center", fontsize=7, color=colour)
-
-
-def _name_rows(panel: Axes, labels: Sequence[str]) -> None:
-    panel.set_yticks(np.arange(len(labels)), _short(labels))
 
 
 def _name_columns(panel: Axes, labels: Sequence[str]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,13 +14,13 @@ from recsys.evaluation.leaked_statistics import PREPARE_AGAIN
 from recsys.evaluation.shards import shards
 
 
-def check_labels(prepared: Prepared, *, both: bool) -> None:
-    """Labels are 0 or 1, further ones also unknown; with `both`, as a ranker needs it, every part has both of them.
+def check_labels(prepared: Prepared, *, both: Collection[Part] = ()) -> None:
+    """Labels are 0 or 1, further ones also unknown; the parts `both` hold both, as what trains a ranker or measures it.
 
     Raises:
         DataError: they are not; one problem for each part and label.
     """
-    problems = [problem for part in PARTS for problem in _problems(prepared, part, both)]
+    problems = [problem for part in PARTS for problem in _problems(prepared, part, part in both)]
     if problems:
         raise DataError(problems)
 

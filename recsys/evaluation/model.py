@@ -17,7 +17,7 @@ from recsys.embeddings.served import ServedRows
 from recsys.errors import DataError
 from recsys.evaluation.baselines import retrieval_baselines, score_baselines
 from recsys.evaluation.categories import Categories, category_ids
-from recsys.evaluation.config import EvaluationConfig, slicing_definitions
+from recsys.evaluation.config import EvaluationConfig, FeatureSlices, slicing_definitions
 from recsys.evaluation.evidence import MODEL, Evidence, Measured, SliceKey
 from recsys.evaluation.heads import Scored, beside, head_doubts, head_metrics
 from recsys.evaluation.off_policy import OffPolicyRecord, two_tower_off_policy
@@ -192,7 +192,9 @@ def _example_slicings(prepared: Prepared, part: Part, config: EvaluationConfig) 
             index = prepared.examples(part, [f"{entity}_index"])[f"{entity}_index"].to_numpy()
             for each in slicings(prepared, config):
                 yield each.take(index)
-    described = [name for name, info in prepared.info.features.items() if info.role == "context"]
+    roles = {name: info.role for name, info in prepared.info.features.items()}
+    sliced = [each.feature for each in config.slices if isinstance(each, FeatureSlices)]
+    described = [name for name in sliced if roles[name] == "context"]
     context = prepared.examples(part, described)
     features = {name: dense(context[name], prepared.info, name) for name in described}
     yield from context_slicings(prepared, config, features)

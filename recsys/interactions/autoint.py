@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from recsys._compat import keras, tf
 from recsys.embeddings.seeds import seed_for
 from recsys.interactions.config import AutoIntConfig
@@ -98,12 +100,12 @@ class InteractingLayer(keras.layers.Layer):
 
     def call(self, fields: tf.Tensor, training: bool = False) -> tuple[tf.Tensor, list[tf.Tensor]]:
         """The fields' next vectors, and the attention before dropout."""
-        query, key, value = (self._project(fields, name, self._config.heads) for name in ("query", "key", "value"))
-        attention = [self._attend(q, k) for q, k in zip(query, key, strict=True)]
-        mixed = [
-            tf.matmul(dropout(tf.cast(alpha, v.dtype), training=training), v)
-            for alpha, v, dropout in zip(attention, value, self._dropouts, strict=True)
-        ]
+        attention, mixed = list[tf.Tensor](), list[tf.Tensor]()
+        for head, dropout in zip(self._heads(fields), self._dropouts, strict=True):
+            alpha = self._attend(head.query, head.key)
+            sums = tf.matmul(dropout(tf.cast(alpha, head.value.dtype), training=training), head.value)
+            mixed.append(sums if head.kernel is None else _times(sums, head.kernel))
+            attention.append(alpha)
         found = tf.concat(mixed, -1)
         if self._config.residual:
             (residual,) = self._project(fields, "residual", 1)
@@ -111,18 +113,33 @@ class InteractingLayer(keras.layers.Layer):
         found = tf.nn.relu(found)
         return (found if self._norm is None else self._norm(found)), attention
 
+    def _heads(self, fields: tf.Tensor) -> list[_Head]:
+        """What each head attends by, and what it mixes.
+
+        Where fields are no wider than a head, the paper's products are less in another order, which is two thirds of
+        the layer's time: ψ = (e_m W_Query W_Keyᵀ) e_kᵀ, and ẽ_m = (Σ_k α_mk e_k) W_Value, with W by columns.
+        """
+        names, heads = ("query", "key", "value"), self._config.heads
+        if self._config.variant == "reference" or fields.shape[-1] > self._config.head_dim:
+            projected = zip(*(self._project(fields, name, heads) for name in names), strict=True)
+            return [_Head(query, key, value, None) for query, key, value in projected]
+        kernels = zip(*(tf.split(self._kernels[name], heads, 1) for name in names), strict=True)
+        return [
+            _Head(_times(fields, tf.matmul(query, key, transpose_b=True)), fields, fields, value)
+            for query, key, value in kernels
+        ]
+
     def _project(self, fields: tf.Tensor, name: str, parts: int) -> list[tf.Tensor]:
         """[B, M, H d'] in `parts` pieces of equal width.
 
         The kernel is cut, not the product: each piece comes out of its matrix product as the next one needs it, and
         nothing of the size of the batch is moved.
         """
-        rows = tf.reshape(fields, [-1, fields.shape[-1]])
-        pieces = [tf.matmul(rows, kernel) for kernel in tf.split(self._kernels[name], parts, 1)]
+        pieces = [_times(fields, kernel) for kernel in tf.split(self._kernels[name], parts, 1)]
         if self._config.variant == "reference":
             biases = tf.split(self._biases[name], parts)
             pieces = [tf.nn.relu(tf.nn.bias_add(piece, bias)) for piece, bias in zip(pieces, biases, strict=True)]
-        return [tf.reshape(piece, [-1, fields.shape[1], piece.shape[1]]) for piece in pieces]
+        return pieces
 
     def _attend(self, query: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
         """[B, M, M] float32 attention of one head."""
@@ -130,3 +147,22 @@ class InteractingLayer(keras.layers.Layer):
         if self._config.variant == "reference":
             scores /= self._config.head_dim**0.5
         return tf.nn.softmax(scores)
+
+
+class _Head(NamedTuple):
+    """What a head attends by, and what it mixes."""
+
+    query: tf.Tensor
+    """[B, M, n]"""
+    key: tf.Tensor
+    """[B, M, n]"""
+    value: tf.Tensor
+    """[B, M, m]"""
+    kernel: tf.Tensor | None
+    """[m, d'], by which the mixture is multiplied; None where the values have been."""
+
+
+def _times(fields: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+    """[B, M, n] by [n, m] as one matrix product."""
+    product = tf.matmul(tf.reshape(fields, [-1, fields.shape[-1]]), kernel)
+    return tf.reshape(product, [-1, fields.shape[1], kernel.shape[1]])

@@ -24,9 +24,7 @@ class CrossNetwork(keras.layers.Layer):
         super().__init__(name=name)
         self._config = config
         self._layers = [
-            tfrs.layers.dcn.Cross(
-                config.projection_dim, kernel_initializer=_Glorot(seed_for(seed, "cross", layer)), name=layer
-            )
+            _Cross(config.projection_dim, kernel_initializer=_Glorot(seed_for(seed, "cross", layer)), name=layer)
             for layer in (f"{name}_{number}" for number in range(config.layers))
         ]
 
@@ -54,6 +52,15 @@ class CrossNetwork(keras.layers.Layer):
         for layer in self._layers:
             crossed = layer(x, crossed)
         return crossed
+
+
+class _Cross(tfrs.layers.dcn.Cross):
+    """TFRS makes its dense layers for the type of the weights; here they also compute in that of the policy."""
+
+    def build(self, shape: tf.TensorShape) -> None:
+        super().build(shape)
+        for dense in (self._dense,) if self._projection_dim is None else (self._dense_u, self._dense_v):
+            dense._set_dtype_policy(self.dtype_policy)
 
 
 class _Glorot(keras.initializers.Initializer):

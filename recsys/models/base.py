@@ -16,6 +16,7 @@ from recsys.embeddings.config import EmbeddingsConfig
 from recsys.embeddings.optimizers import TableOptimizers, clip_by_global_norm
 from recsys.embeddings.rows import Trained
 from recsys.embeddings.tables import Vocabularies
+from recsys.models.precision import MixedLayers
 from recsys.schema.config import Role
 
 Batch = dict[str, tf.Tensor]
@@ -69,15 +70,22 @@ class EmbeddingModel(tfrs.Model):
         dense_optimizer: keras.optimizers.Optimizer,
         global_batch: int,
         clip_norm: float | None = None,
+        xla: bool = False,
     ) -> None:
-        """Sets the optimizers, the size of the batch over all replicas, and the greatest norm of all gradients."""
+        """Sets the optimizers, the size of the batch over all replicas, the greatest norm of all gradients, and whether
+        XLA compiles what training does between tables and logits (of a ranker).
+        """
         super().compile(optimizer=dense_optimizer)
         self.table_optimizers = table_optimizers
-        self._global_batch, self._clip_norm = global_batch, clip_norm
+        self._global_batch, self._clip_norm, self._xla = global_batch, clip_norm, xla
 
     def build_from(self, batch: Batch) -> None:
-        """Makes all variables, the optimizers' too, from any small batch: a checkpoint can then be restored."""
+        """Makes all variables, the optimizers' too, from any small batch: a checkpoint can then be restored.
+
+        Layers made for a mixed policy (`precision.made_for`) from now on follow it in `train_step` alone.
+        """
         self.example_losses(batch, training=False)
+        self._mixed_layers = MixedLayers(self)
         self.table_optimizers.build(self._trained_by_tables())
         self.optimizer.build(self.dense_variables())
 
@@ -143,7 +151,7 @@ class EmbeddingModel(tfrs.Model):
     def train_step(self, inputs: Batch) -> dict[str, tf.Tensor]:
         """One step of all optimizers."""
         tables, dense = self._trained_by_tables(), self.dense_variables()
-        with tf.GradientTape() as tape:
+        with tf.GradientTape() as tape, self._mixed_layers.mixed():
             loss = self.compute_loss(inputs, training=True)
         gradients = tape.gradient(loss, [trained.source for trained in tables] + dense)
         summed = self._clip_norm is not None

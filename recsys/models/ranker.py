@@ -68,14 +68,17 @@ class Ranker(EmbeddingModel):
                 self._cross = make_cross(config.interaction, seed, "ranker_cross")
             case interaction:
                 self._fields = make_field_interaction(interaction, seed, self.global_step, f"ranker_{interaction.kind}")
-        self._mlp: MLP | Heads = MLP(config.mlp, 1, seed, self.global_step, "ranker_mlp")
-        if config.heads:
-            self._mlp = Heads(config.heads, config.mlp, config.experts, seed, self.global_step, "ranker_mlp")
         self._linear = None
-        if config.structure == "parallel":
+        if config.heads:
+            self._mlp: MLP | Heads = Heads(
+                config.heads, config.mlp, config.experts, seed, self.global_step, "ranker_mlp"
+            )
+        else:
+            self._mlp = MLP(config.mlp, 1, seed, self.global_step, "ranker_mlp")
+        if config.structure == "parallel" and config.heads:
+            self._linear = LinearHeads(config.heads, seed, "ranker_linear")
+        elif config.structure == "parallel":
             self._linear = unbiased(1, seed, "ranker_linear")
-            if config.heads:
-                self._linear = LinearHeads(config.heads, seed, "ranker_linear")
         self._auxiliary_weight = config.sequence.auxiliary if isinstance(config.sequence, AttentionConfig) else 0.0
         self._auxiliary = (
             MLP(config.mlp, 1, seed, self.global_step, "ranker_auxiliary") if self._auxiliary_weight else None
@@ -226,11 +229,25 @@ class Ranker(EmbeddingModel):
             training: whether there is dropout.
             embedded: the batch's vectors, if they have been looked up.
         """
-        trained, auxiliary = (
-            self._both_logits(batch, training) if embedded is None else self._of_vectors(embedded, training)
-        )
+        if embedded is None:
+            embedded = self.embeddings({**batch["query"], **batch["item"]})
+
+        def logits_of_vectors() -> tuple[tf.Tensor, tf.Tensor | None]:
+            return self._of_vectors(embedded, training)
+
+        if training and self._xla:  # tables stay outside: XLA would make their gradients as large as they are
+            logits_of_vectors = tf.function(logits_of_vectors, jit_compile=True)
+        trained, auxiliary = logits_of_vectors()
         if training:
             self._streaming.update_state(batch["label"], self._log_odds(trained)[MAIN_LABEL], batch["weight"])
+        losses = self._label_losses(batch, trained)
+        if auxiliary is not None:
+            of_history = pointwise_loss(self.config.loss_of(MAIN_LABEL), batch["label"], auxiliary)
+            losses += self._auxiliary_weight * of_history
+        return losses
+
+    def _label_losses(self, batch: Batch, trained: tf.Tensor) -> tf.Tensor:
+        """[b] the losses of each example's labels, by the heads' weights, from the logits that they train [b, H]."""
         logits = dict(zip(self.heads, tf.unstack(trained, len(self.heads), -1), strict=True))
         losses = pointwise_loss(self.config.loss_of(MAIN_LABEL), batch["label"], logits[MAIN_LABEL])
         if self.config.heads:
@@ -238,10 +255,6 @@ class Ranker(EmbeddingModel):
         for name, head in self.config.further_heads.items():
             loss, share = self.config.loss_of(name), self._known.get(name, 1.0)
             losses += head.weight * known_losses(loss, batch["labels"][name], logits[name], share)
-        if auxiliary is not None:
-            losses += self._auxiliary_weight * pointwise_loss(
-                self.config.loss_of(MAIN_LABEL), batch["label"], auxiliary
-            )
         return losses
 
 

@@ -57,6 +57,12 @@ class TrainingConfig(Config):
     """Steps that run in the graph between two looks at the loss."""
     strategy: Literal["default", "mirrored", "multi_worker", "parameter_server"] = "default"
     """`mirrored`: all devices of this machine; `multi_worker`, `parameter_server`: the cluster in TF_CONFIG."""
+    precision: Literal["float32", "mixed_bfloat16"] = "float32"
+    """In which the steps compute. `mixed_bfloat16`: matrix products and what stands between them in bfloat16; weights,
+    tables, losses and optimizers stay float32, and so does all that is not training.
+    """
+    xla: bool = False
+    """Have XLA compile a ranker's training between tables and logits; on CPUs no gain (docs/methods/rankers.md)."""
     tensorboard: bool = True
     """Write event files under the run's `logs/`."""
 
@@ -69,6 +75,14 @@ class TrainingConfig(Config):
     def _tables_are_whole(self) -> Self:
         if self.warm_start is not None and self.strategy == "parameter_server":
             raise ValueError("warm_start needs whole tables, and parameter servers hold shards; use another strategy")
+        return self
+
+    @model_validator(mode="after")
+    def _compiles_for_one_device(self) -> Self:
+        if self.xla and self.strategy != "default":
+            raise ValueError(
+                "xla compiles for one device, and layers that sum over replicas cannot be inside; use default"
+            )
         return self
 
     @model_validator(mode="after")

@@ -62,6 +62,7 @@ class Composed(Config):
     more: Annotated[Files | Other, Field(discriminator="kind")] | None = None
 
 
+SOURCES = "'files', 'public', 'simulated' or 'simulated_histories'"
 GOOD = """\
 columns:
   user: user
@@ -121,13 +122,13 @@ CASES = {
     "unknown kind": (
         GOOD.replace("kind: files", "kind: file"),
         [
-            "c.yaml:10: data.source.kind: 'file'; expected 'files', 'public', 'simulated' or 'simulated_histories'; did you mean `files`?"
+            f"c.yaml:10: data.source.kind: 'file'; expected {SOURCES}; did you mean `files`?",
         ],
     ),
     "missing kind": (
         GOOD.replace("    kind: files\n", ""),
         [
-            "c.yaml:9: data.source.kind: the key is missing; expected 'files', 'public', 'simulated' or 'simulated_histories'; add `kind: ...`"
+            f"c.yaml:9: data.source.kind: the key is missing; expected {SOURCES}; add `kind: ...`",
         ],
     ),
     "wrong literal": (
@@ -146,7 +147,10 @@ CASES = {
     "1 for true": (GOOD + "flag: 1\n", ["c.yaml:13: flag: 1; expected true or false"]),
     "not finite": (GOOD + "rate: .nan\n", ["c.yaml:13: rate: NaN; expected a finite number"]),
     "out of range": (GOOD + "  seed: -1\n", ["c.yaml:13: data.seed: -1; expected greater than or equal to 0"]),
-    "null": (GOOD.replace("user: user", "user:"), ["c.yaml:2: columns.user: null; expected text"]),
+    "null": (
+        GOOD.replace("events: ratings.parquet", "events:"),
+        ["c.yaml:11: data.source.events: null; expected text"],
+    ),
     "text for mapping": (GOOD + "  engine: duckdb\n", ['c.yaml:13: data.engine: "duckdb"; expected a mapping']),
     "mapping for text": (
         GOOD.replace("item: item", "item: {name: item}"),

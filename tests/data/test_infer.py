@@ -302,8 +302,8 @@ def test_what_cannot_be_told_is_asked_for(tmp_path: Path) -> None:
     with pytest.raises(SchemaError) as caught:
         of(log)
     assert [problem.cure for problem in caught.value.problems] == [
-        "name it: --user COLUMN",
-        "name it: --item COLUMN",
+        f"name it: --{who} COLUMN; a log that names none needs a YAML by hand, with schema.{who}: null"
+        for who in ("user", "item")
     ]
     assert "columns: a, b, c" in str(caught.value)
     found = of(log, user="a", item="b")

@@ -16,7 +16,7 @@ import pytest
 
 from recsys.data.config import DataConfig
 from recsys.data.dataset import DatasetInfo
-from recsys.data.prepare import prepare
+from recsys.data.prepare import negatives, prepare
 from recsys.data.source import SourceFiles
 from recsys.schema.config import SchemaConfig
 
@@ -94,6 +94,7 @@ def files(tmp_path_factory):
             "genres": ["|".join(rng.choice(["x", "y", "", "z"], 3)) for _ in range(ROWS)],
             "title": [f"T{n}" for n in rng.integers(0, 9, ROWS)],
             "propensity": 1 - rng.random(ROWS),
+            "seconds": sometimes(rng, 0.3, np.where(rng.random(ROWS) < 0.2, np.nan, rng.random(ROWS)).tolist()),
         }
     )
     log = pa.concat_tables([log, log.slice(0, 40)])
@@ -115,18 +116,25 @@ def files(tmp_path_factory):
     return SourceFiles((folder / "events.parquet",), (folder / "items.parquet",))
 
 
-def contents(files, out, split, engine, timestamp="time"):
+def contents(files, out, split, engine, timestamp="time", **data):
     config = DataConfig.model_validate(
         {
             "source": {"kind": "files", "events": "events.parquet"},
             "positives": {"column": "rating", "at_least": 4},
             "negatives": {"column": "rating", "at_most": 1},
+            "labels": {
+                "loved": {"column": "rating", "at_least": 5},
+                "long": {"column": "seconds", "at_least": 0.5},
+                "shown": {"column": "flag", "one_of": ["true"]},
+            },
             "split": split if isinstance(split, dict) else {"kind": split},
             "engine": {"kind": engine},
             "rows_per_group": 64,
+            **data,
         }
     )
-    schema = SCHEMA.model_copy(update={"timestamp": timestamp})
+    logged = {} if data.get("sampled_negatives") is None else {"propensity": None}  # nothing drawn was logged
+    schema = SCHEMA.model_copy(update={"timestamp": timestamp, **logged})
     folder = prepare("small", config, schema, files, out)
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
@@ -153,6 +161,25 @@ def test_spark_writes_what_duckdb_writes(files, tmp_path, require, split, timest
     is_small = split in ("by_user", "cold_items")  # too few items with held-out events
     assert suspected == (set() if is_small else {"plays", "stars"})
     assert contents(files, tmp_path / "spark", split, "spark", timestamp) == duckdb
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("distribution", ["uniform", "popularity"])
+def test_spark_draws_the_same_negatives(files, tmp_path, require, monkeypatch, distribution):
+    require(importlib.util.find_spec("pyspark"), "the extra recsys[spark] is not installed")
+    require(shutil.which("java"), "there is no Java runtime")
+    monkeypatch.setattr(
+        negatives, "BLOCK", 100
+    )  # several, whose edges lie elsewhere than those of the engines' batches
+    drawn = {
+        "sampled_negatives": {"per_positive": 2, "distribution": distribution},
+        "negatives": None,
+        "min_history": 2,
+    }
+    duckdb, spark = (
+        contents(files, tmp_path / engine, "leave_last_out", engine, **drawn) for engine in ("duckdb", "spark")
+    )
+    assert spark == duckdb
 
 
 def test_times_in_text_are_those_of_a_time_column(files, tmp_path):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -87,7 +88,10 @@ def log(seed: int) -> dict[str, pa.Table]:
     return {"events": pa.table(events), "items": pa.table(items), "users": pa.table(users)}
 
 
-def prepared(folder: Path, name: str, seed: int = 0) -> Path:
+LIKED = {"positives": {"column": "stars", "at_least": 4}, "negatives": {"column": "stars", "at_most": 2}}
+
+
+def prepared(folder: Path, name: str, seed: int = 0, rules: Mapping[str, Any] = LIKED) -> Path:
     """A real preparation; events are liked (4, 5), disliked (1, 2) or dropped."""
     folder.mkdir(parents=True)
     timeless = "no time" in name
@@ -98,11 +102,10 @@ def prepared(folder: Path, name: str, seed: int = 0) -> Path:
     for table, rows in tables.items():
         pq.write_table(rows, folder / f"{table}.parquet")
     columns = {"user": "user", "item": "item", "weight": "weight"} | ({} if timeless else {"timestamp": "time"})
-    rules = {"positives": {"column": "stars", "at_least": 4}, "negatives": {"column": "stars", "at_most": 2}}
     data = {"source": {"kind": "files", "events": "events.parquet"}, "split": SPLITS[name], "rows_per_group": 300}
     return prepare(
         name,
-        DataConfig.model_validate(data | rules),
+        DataConfig.model_validate({**data, **rules}),
         SchemaConfig.model_validate(columns | {"features": features}),
         SourceFiles(*((folder / f"{table}.parquet",) for table in tables)),
         folder / "prepared",
@@ -144,7 +147,9 @@ class World:
     def feature(self, entity: str, name: str, values: np.ndarray) -> None:
         """New values of a numeric feature, with mean and deviation as `prepare` would find them."""
         values = np.asarray(values, np.float32)
-        train = np.bincount(self.rows("train")[f"{entity}_index"], minlength=len(values))
+        events, negatives = self.rows("events"), self._negatives()
+        index = np.concatenate([events[f"{entity}_index"][events["stage"] == 0], negatives[f"{entity}_index"]])
+        train = np.bincount(index, minlength=len(values))
         there = ~np.isnan(values) & (train > 0)
         mean = float(np.average(values[there].astype(float), weights=train[there]))
         std = float(np.sqrt(np.average((values[there].astype(float) - mean) ** 2, weights=train[there])))
@@ -154,6 +159,12 @@ class World:
 
         self.info(change)
         self.set(f"{entity}s", name, values)
+
+    def _negatives(self) -> dict[str, np.ndarray]:
+        """The training events that are negative."""
+        rows = self.rows("train")
+        logged = json.loads((self.path / "dataset.json").read_text())["sampled_negatives"] is None
+        return {name: column[(rows["label"] == 0) & logged] for name, column in rows.items()}
 
     def found(self) -> list[str]:
         return [str(problem) for problem in find_leaks(Prepared(self.path))]

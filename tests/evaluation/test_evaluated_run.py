@@ -42,6 +42,14 @@ def test_means_over_users_are_the_metrics(record: RunRecord, trained_run: Traine
         }
 
 
+def test_the_logs_of_every_epoch_are_there(record: RunRecord) -> None:
+    assert len(record.history) > 0
+    for epoch in record.history:
+        assert {"loss", "val_ndcg@10"} <= epoch.keys()
+    losses = [epoch["loss"] for epoch in record.history]
+    assert len(set(losses)) == len(losses)
+
+
 def test_slices_divide_the_users(record: RunRecord, model: Measured) -> None:
     by = {name: [each for each in record.slices if each.by == name] for name in {each.by for each in record.slices}}
     assert set(by) == {"item_frequency", "user_activity", "returning", "age", "device"}

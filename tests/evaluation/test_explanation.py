@@ -185,6 +185,17 @@ def test_values_as_people_know_them(world: Prepared) -> None:
     assert UNKNOWN in {each.values["device"] for each in found.predictions}
 
 
+def test_a_pooled_history_is_a_field(world: Prepared) -> None:
+    """Its value is the items of the events, oldest first."""
+    pooled = FEATURES | {"history": {"table": "ids"}}
+    found = all_of(world, ranker(world, pooled, interaction=AUTOINT))
+    assert set(found.fields) == {*FIELDS, "history"}
+    searched = all_of(world, ranker(world, sequence={"kind": "mean"}))
+    for each, same in zip(found.predictions, searched.predictions, strict=True):
+        assert each.values["history"] == [event.item for event in same.events][::-1]
+    assert found.mean.history is None
+
+
 def test_the_score_is_the_model_s(world: Prepared) -> None:
     model = ranker(world, without_history(), interaction=AUTOINT)
     logits = np.concatenate([model.score(b).numpy() for b in Examples(world, "test", 1, seed=None).whole(64)])

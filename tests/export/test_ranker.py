@@ -15,6 +15,7 @@ from recsys.embeddings.config import EmbeddingsConfig
 from recsys.errors import BundleError, RequestError
 from recsys.export import export_ranker
 from recsys.export.exporter import served_items
+from recsys.models.base import Batch
 from recsys.models.build import make_model
 from recsys.models.config import RankerConfig
 from recsys.models.ranker import Ranker
@@ -24,21 +25,34 @@ from tests.export.raw_requests import Raw, encode, in_a_fresh_process, random_re
 
 PAIRS = 1_000
 CONFIG = RankerConfig.model_validate({"kind": "ranker", "interaction": {"kind": "cross"}, "mlp": {"hidden": [16]}})
+HEADS = RankerConfig.model_validate(
+    {
+        "kind": "ranker",
+        "mlp": {"hidden": [16]},
+        "loss": {"positive_weight": 5.0},
+        "experts": {"count": 2},
+        "heads": {"bought": {"loss": {"kind": "focal"}}, "label": {"hidden": [8]}, "loved": {}},
+    }
+)
 LOW = {"ids": "int8", "few": "float32", "hashed": "bfloat16"}
 
 
-@pytest.fixture(scope="module")
-def ranker(exported: Exported) -> Ranker:
+def make_ranker(exported: Exported, config: RankerConfig) -> Ranker:
     """With scores that differ: initial rows are so small that all would be near one half."""
     plain = EMBEDDINGS.model_dump(exclude_unset=True)
     for table, precision in LOW.items():
         plain["tables"][table] |= {"served_precision": precision, "initializer": {"range": 1.0}}
     prepared = exported.prepared
     embeddings = EmbeddingsConfig.model_validate(plain)
-    model = make_model(CONFIG, embeddings, prepared.info.inputs, prepared.train_count, seed=3)
+    model = make_model(config, embeddings, prepared.info.inputs, prepared.train_count, seed=3)
     assert isinstance(model, Ranker)
-    model.example_losses(Examples(prepared, "train", 8, seed=1).sample(), training=False)
+    model.logits(Examples(prepared, "train", 8, seed=1).sample())
     return model
+
+
+@pytest.fixture(scope="module")
+def ranker(exported: Exported) -> Ranker:
+    return make_ranker(exported, CONFIG)
 
 
 @pytest.fixture(scope="module")
@@ -57,13 +71,16 @@ def pairs(exported: Exported) -> Raw:
 @pytest.fixture(scope="module")
 def expected(ranker: Ranker, exported: Exported, pairs: Raw) -> np.ndarray:
     """The training graph's logits from the served rows."""
+    return ranker.score(batch_of(exported, pairs), ranker.embeddings.serve()).numpy()
+
+
+def batch_of(exported: Exported, pairs: Raw) -> Batch:
     encoded = encode(exported.prepared, pairs)
     items = set(exported.prepared.names("item"))
-    batch = {
+    return {
         "query": {name: ids for name, ids in encoded.items() if name not in items},
         "item": {name: ids for name, ids in encoded.items() if name in items},
     }
-    return ranker.score(batch, ranker.embeddings.serve()).numpy()
 
 
 def test_a_fresh_process_gives_the_same_scores(bundle: Path, pairs: Raw, expected: np.ndarray, tmp_path: Path) -> None:
@@ -73,6 +90,22 @@ def test_a_fresh_process_gives_the_same_scores(bundle: Path, pairs: Raw, expecte
         np.testing.assert_allclose(found[f"logit_{size}"], expected, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(found["score_1000"], 1 / (1 + np.exp(-expected)), rtol=1e-6)
     assert np.std(expected) > 0.1, "or the comparison could not fail"
+
+
+def test_a_fresh_process_gives_the_same_scores_of_every_head(exported: Exported, pairs: Raw, tmp_path: Path) -> None:
+    """Experts, a loss that moves the logits, and a tower of each head."""
+    ranker = make_ranker(exported, HEADS)
+    bundle = export_ranker(ranker, exported.prepared, tmp_path / "heads", PROVENANCE)
+    logits = ranker.scores(batch_of(exported, pairs), ranker.embeddings.serve())
+    expected = {name: 1 / (1 + np.exp(-each.numpy())) for name, each in logits.items()}
+    found = in_a_fresh_process(bundle, pairs, tmp_path)
+    np.testing.assert_array_equal(found["logit_1000"], logits["label"])
+    for output, head in {"score": "label", "score_bought": "bought", "score_loved": "loved"}.items():
+        np.testing.assert_allclose(found[f"{output}_1000"], expected[head], rtol=1e-6)
+        np.testing.assert_allclose(found[f"{output}_7"], expected[head], rtol=1e-4, atol=1e-6)
+        assert np.std(expected[head]) > 0.02, "or the comparison could not fail"
+    assert Bundle.load(bundle).manifest.heads == ("bought", "loved")
+    assert not np.allclose(expected["label"], expected["loved"], atol=0.02)
 
 
 def test_scores_by_name(bundle: Path, pairs: Raw, expected: np.ndarray) -> None:

@@ -74,6 +74,17 @@ def test_the_papers_layer_by_hand() -> None:
     )
 
 
+def test_embedding_dropout_hides_numbers_of_the_first_layer_alone() -> None:
+    """Training is inference on fields with half their numbers gone and the others doubled."""
+    layer = autoint(layers=2, embedding_dropout=0.5)
+    fields = 1.0 + np.abs(random(300, 3, 2))
+    seen = layer._dropout(fields, training=True).numpy()
+    assert np.mean(seen == 0.0) == pytest.approx(0.5, abs=0.05)
+    np.testing.assert_allclose(seen[seen != 0.0], 2.0 * fields[seen != 0.0], rtol=1e-6)
+    np.testing.assert_allclose(layer(fields, training=True), layer(seen), rtol=1e-5)
+    np.testing.assert_array_equal(layer(fields), autoint(layers=2)(fields))
+
+
 def test_query_key_value_and_residual_are_not_exchanged() -> None:
     """W_Query = [[1, 0], [0, 0]] keeps the first number, W_Key = [[0, 0], [1, 0]] puts the second in its place:
     ψ(m, k) = e_m1 e_k2. For e_1 = [1, 0] that is [0, 2, 1]; values are doubled; the residual takes ten from the second
@@ -136,9 +147,11 @@ def expected(
 
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("residual", [True, False])
-def test_layers_and_heads_as_the_equations_stand(variant: str, residual: bool) -> None:
+@pytest.mark.parametrize("width", [3, 4, 5])
+def test_layers_and_heads_as_the_equations_stand(variant: str, residual: bool, width: int) -> None:
+    """Fields narrower than a head, as wide, and wider: products come in another order."""
     config = {"layers": 2, "heads": 3, "head_dim": 4, "residual": residual, "variant": variant}
-    layer, x = randomised(autoint(5, 4, **config)), random(6, 4, 5)
+    layer, x = randomised(autoint(width, 4, **config)), random(6, 4, width)
     output, maps = expected(AutoIntConfig(kind="autoint", **config), trained(layer), x)
     assert output.shape == (6, 4 * 12)
     np.testing.assert_allclose(layer(x), output, rtol=1e-3, atol=1e-4)

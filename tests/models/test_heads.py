@@ -18,6 +18,7 @@ from recsys.models.base import Batch
 from recsys.models.build import make_model
 from recsys.models.config import HeadConfig, MLPConfig, MMoEConfig, RankerConfig
 from recsys.models.heads import Heads
+from recsys.models.precision import made_for
 from recsys.models.ranker import Ranker
 from recsys.training.warm_start import Known, warm_start
 from tests.worlds import EMBEDDINGS
@@ -193,6 +194,21 @@ def test_an_unknown_label_neither_shrinks_nor_inflates_its_head(world: Prepared)
     found = some.example_losses(with_loved(batch, loved), training=False).numpy()
     assert found.mean() == pytest.approx(expected, rel=1e-5)
     assert not found[~quarter].any()
+
+
+def test_experts_train_under_xla_and_in_bfloat16(world: Prepared) -> None:
+    """The first loss is that of float32, and so are the scores; every weight still learns."""
+    plain, batch = ranker(world, EXPERTS), pairs(world, np.arange(96) * 7)
+    with made_for("mixed_bfloat16"):
+        model = ranker(world, EXPERTS)
+        model.compile(model.table_optimizers, model.optimizer, BATCH, xla=True)
+    for head, logits in model.scores(batch).items():
+        np.testing.assert_allclose(logits, plain.scores(batch)[head], rtol=1e-5, atol=1e-6)
+    before = {id(each): each.numpy() for each in model.dense_variables()}
+    losses = [float(tf.function(each.train_step)(batch)["loss"]) for each in (plain, model)]
+    assert losses[1] == pytest.approx(losses[0], rel=0.01)
+    read = [each for each in model.dense_variables() if "decay" not in each.name and "age" not in each.name]
+    assert not [each.name for each in read if np.array_equal(each, before[id(each)])]
 
 
 def auc_of_heads(model: Ranker, world: Prepared, epochs: int) -> dict[str, float]:

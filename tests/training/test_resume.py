@@ -110,3 +110,15 @@ def test_the_metrics_of_an_epoch_go_on_inside_it(tmp_path: Path) -> None:
         done = checkpoint_steps(run)
         assert kill_when(world, run, lambda done=done: checkpoint_steps(run) > done, *options)
     assert finish(world, run, *options) == whole
+
+
+def test_bfloat16_and_xla_resume_exactly(tmp_path: Path) -> None:
+    world = write_world(tmp_path / "prepared", users=48, per_user=12, negatives=0.5)
+    options = ("model=ranker", "epochs=2", "precision=mixed_bfloat16", "xla=true")
+    whole = finish(world, tmp_path / "undisturbed", *options)
+    run = tmp_path / "run"
+    for _ in range(2):
+        done = checkpoint_steps(run)
+        assert kill_when(world, run, lambda done=done: checkpoint_steps(run) > done, *options)
+    assert finish(world, run, *options) == whole
+    assert finish(world, tmp_path / "plain", "model=ranker", "epochs=2")["digest"] != whole["digest"]

@@ -19,10 +19,12 @@ from recsys.embeddings.config import EmbeddingsConfig
 from recsys.embeddings.optimizers import TableOptimizers
 from recsys.embeddings.planned import PlannedRows
 from recsys.embeddings.tables import Vocabularies
+from recsys.embeddings.training_rows import training_rows
 from recsys.evaluation import EvaluationConfig, evaluate_model
 from recsys.models.base import EmbeddingModel
 from recsys.models.build import make_model
 from recsys.models.config import ModelConfig, RankerConfig, TwoTowerConfig
+from recsys.models.precision import made_for
 from recsys.training import Checkpoints, TrainingConfig, fit, make_strategy
 from recsys.training.callbacks import EarlyStopping, FiniteLoss, Validation
 from recsys.training.config import EarlyStoppingConfig
@@ -41,13 +43,25 @@ EMBEDDINGS = EmbeddingsConfig.model_validate(
         },
     }
 )
+DIN = EmbeddingsConfig.model_validate(
+    {
+        "tables": EMBEDDINGS.model_dump(exclude_unset=True)["tables"],
+        "features": EMBEDDINGS.model_dump(exclude_unset=True)["features"]
+        | {"history": {"table": "ids", "pooling": "none"}},
+        "optimizer": {"kind": "lazy_adam", "decay": {"kind": "mini_batch_aware", "rate": 0.1}},
+    }
+)
+"""Rows that decay by how often training meets them."""
 EVALUATION = EvaluationConfig(ks=(5, 10))
-MONITOR = {"two_tower": "ndcg@10", "ranker": "auc"}
+MONITOR = {"two_tower": "ndcg@10", "ranker": "auc", "din": "auc"}
 
 
 def model_config(kind: str, dropout: float) -> ModelConfig:
     if kind == "ranker":
         return RankerConfig.model_validate({"kind": kind, "mlp": {"hidden": [16], "dropout": dropout}})
+    if kind == "din":
+        mlp = {"hidden": [16], "dropout": dropout, "activation": "dice"}
+        return RankerConfig.model_validate({"kind": "ranker", "sequence": {"kind": "din", "hidden": [8]}, "mlp": mlp})
     tower = {"hidden": [16], "output_dim": 8, "dropout": dropout}
     return TwoTowerConfig.model_validate({"kind": "two_tower", "query": tower, "item": tower})
 
@@ -75,13 +89,16 @@ def main(world: Path, run: Path, options: dict[str, str]) -> None:
         steps_per_call=3,
         checkpoint_every_steps=int(options.get("every", "4")),
         strategy=options.get("strategy", "default"),  # type: ignore[arg-type]
+        precision=options.get("precision", "float32"),  # type: ignore[arg-type]
+        xla=options.get("xla") == "true",
     )
     kind = options.get("model", "two_tower")
+    embeddings = DIN if kind == "din" else EMBEDDINGS
     serve_if_remote(training)
     prepared = Prepared(world)
     strategy = make_strategy(training)
     examples = Examples(prepared, "train", training.batch_size, seed=7)
-    with strategy.scope():
+    with strategy.scope(), made_for(training.precision):
         model = make_model(
             model_config(kind, float(options.get("dropout", "0.2"))),
             embeddings,
@@ -91,9 +108,10 @@ def main(world: Path, run: Path, options: dict[str, str]) -> None:
             vocabularies=Vocabularies(prepared.frequencies, prepared.vocabulary),
         )
         model.compile(
-            TableOptimizers.of(embeddings),
+            TableOptimizers.of(embeddings, training_rows(model.embeddings, examples.once())),
             make_dense_optimizer(training.dense_optimizer),
             training.batch_size,
+            xla=training.xla,
         )
         model.build_from(examples.sample())
     checkpoints = Checkpoints(run / "checkpoints", model, is_chief(training))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
+import shutil
+
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -173,3 +176,24 @@ def test_what_needs_users_or_items_is_refused(run, schema, data, said):
 def test_a_table_of_users_whom_the_log_does_not_name_is_refused(run):
     with pytest.raises(SchemaError, match=r"data.source.users: a table of users, but schema.user is null; .*leave the"):
         run(clicks(), FEATURES, users={"user": ["u1"]}, schema={"user": None}, **CLICKS)
+
+
+@pytest.mark.system
+def test_spark_writes_the_same(run, require):
+    """Copies of lines, and lines that differ in numbers alone, among them."""
+    require(importlib.util.find_spec("pyspark"), "the extra recsys[spark] is not installed")
+    require(shutil.which("java"), "there is no Java runtime")
+    log = clicks(300)
+    log = {name: column + column[:90] for name, column in log.items()}
+    number = {"kind": "numeric", "role": "context", "column": "time", "transform": "log_squared_buckets"}
+    features = {
+        "place": {**FEATURES["place"], "encoding": {"min_count": 60}},
+        "number": {**number, "min_count": 4},
+    }
+    duckdb, spark = (
+        run(log, features, schema=NEITHER, split=RANDOM, engine={"kind": engine}, **CLICKS).folder
+        for engine in ("duckdb", "spark")
+    )
+    names = {path.relative_to(duckdb) for path in duckdb.rglob("*") if path.is_file()}
+    assert len(names) == 8
+    assert [name for name in sorted(names) if (duckdb / name).read_bytes() != (spark / name).read_bytes()] == []

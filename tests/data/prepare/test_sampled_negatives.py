@@ -171,7 +171,7 @@ def test_frequencies(run, users, distribution):
 
 
 def test_each_draw_is_by_weight_among_what_is_left():
-    """First and second draw of small worlds, against their exact chances; all sets of own items, weights of zero."""
+    """Two draws in small worlds, against their exact chances together; own sets of all sizes, weights of zero."""
     rng = np.random.default_rng(3)
     weights = np.array([0, 3, 1, 5, 0, 2, 4])
     own = [set(rng.choice(7, size, replace=False)) for size in (0, 1, 2, 3, 4) for _ in range(2)]
@@ -187,11 +187,23 @@ def test_each_draw_is_by_weight_among_what_is_left():
         first = weight / weight.sum()
         np.testing.assert_allclose(np.bincount(found[:, 0], minlength=7) / len(keys), first, atol=0.012)
         if free > 1:
-            rest = np.where(np.eye(7, dtype=bool), 0, weight)  # [first, second]
-            second = first @ np.divide(rest, rest.sum(axis=1, keepdims=True), where=weight[:, None] > 0, out=0.0 * rest)
-            np.testing.assert_allclose(np.bincount(found[:, 1], minlength=7) / len(keys), second, atol=0.012)
+            rest = np.where(np.eye(7, dtype=bool), 0, weight) * (weight[:, None] > 0)  # [first, second]
+            both = first[:, None] * rest / np.maximum(rest.sum(axis=1, keepdims=True), 1)
+            pairs = np.bincount(7 * found[:, 0] + found[:, 1], minlength=49) / len(keys)
+            np.testing.assert_allclose(pairs.reshape(7, 7), both, atol=0.012)
         everything = outside.draw(keys[:50], np.full(50, user), free)
         assert {tuple(sorted(row)) for row in everything.tolist()} == {tuple(np.flatnonzero(weight))}
+
+
+def test_draws_of_one_row_are_independent():
+    """Each of the 120 ordered triples of six items comes as often."""
+    nobody = np.array([], np.int32)
+    outside = Outside(np.ones(6, np.int64), nobody, nobody, 1)
+    keys = np.random.default_rng(4).integers(0, 2**63, 60_000).astype(np.uint64)
+    triples = outside.draw(keys, np.zeros(len(keys), np.int64), 3) @ np.array([36, 6, 1])
+    found = np.bincount(triples, minlength=216)
+    assert np.count_nonzero(found) == 120
+    np.testing.assert_allclose(found[found > 0], len(keys) / 120, rtol=0.25)
 
 
 def test_noise_is_splitmix64():
