@@ -223,8 +223,8 @@ features:
     assert found[1].startswith("c.yaml:3: tables.b.dim: the key is missing; expected an integer; add `dim: ...`")
     assert found[2:] == [
         "c.yaml:3: tables.b.dims: unknown key; did you mean `dim`?",
-        "c.yaml:4: tables.c.method: 'hashd'; expected 'full', 'hashed', 'mgqe', 'mixed_dim', 'multiplexed' or "
-        "'vector'; did you mean `hashed`?",
+        "c.yaml:4: tables.c.method: 'hashd'; expected 'dnis', 'full', 'hashed', 'mgqe', 'mixed_dim', 'multiplexed', "
+        "'optembed' or 'vector'; did you mean `hashed`?",
         "c.yaml:5: tables.d.rows: 0; expected greater than 0",
         "c.yaml:7: features.x.pooling: \"men\"; expected 'none', 'mean', 'sum' or 'sqrtn'; did you mean `mean`?",
     ]
