@@ -147,9 +147,7 @@ def _real(logs: Sequence[Data]) -> str:
     """How many of the single runs differ by more than chance, user by user."""
     found = [each for data in logs for each in _differences(data, "dare") if each.metric == "gauc" and not each.by]
     real = sum(each.real for each in found)
-    return (
-        f"User by user {real} of these {len(found)} differences {'is' if real == 1 else 'are'} real." if found else ""
-    )
+    return f"Real, user by user: {real} of {len(found)} runs." if found else ""
 
 
 def _differences(data: Data, method: str) -> list[Difference]:
@@ -250,7 +248,7 @@ def _attention(logs: Sequence[Data]) -> str:
                     f"{twin[0]['search']['random']:.4f}",
                     *(mean_of(values) for values in searches),
                     mean_of([each["conflicting"] for each in pulled]),
-                    mean_of([each["dominance"] for each in pulled]),
+                    f"{statistics.fmean(each['dominance'] for each in pulled):.0f}",
                 ]
             )
     if not rows:
