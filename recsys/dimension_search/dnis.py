@@ -13,7 +13,7 @@ from recsys.experiment import Experiment
 from recsys.models.base import EmbeddingModel
 from recsys.models.config import TwoTowerConfig
 from recsys.search.config import DNISSearch
-from recsys.search.dnis import plan_for, search_selection
+from recsys.search.dnis import plan_for, search_selection, selections
 
 FOLDER = "dnis"
 
@@ -75,6 +75,10 @@ class SelectionSearch:
 
 
 def _copy(full: EmbeddingModel, model: EmbeddingModel) -> None:
-    """The weights of the full model: the other has the same, and selections beside them."""
-    for own, known in zip(model.trainable_variables, full.trainable_variables, strict=True):
-        own.assign(known)
+    """The weights of the full model, the moving means of its layers too: the other has the same, and selections
+    beside them.
+    """
+    added = {id(selection) for selection in selections(model)}
+    own = [variable for variable in model.variables if id(variable) not in added]
+    for variable, known in zip(own, full.variables, strict=True):
+        variable.assign(known)

@@ -38,7 +38,7 @@ class SupernetSearch:
     """A supernet in place of the searched tables.
 
     Its rows are trained by lazy Adam with coupled decay, as the paper's are, at the learning rate of the config's own
-    optimizer.
+    lazy Adam, or the usual one where it has another optimizer.
 
     Args:
         workshop: the experiment.
@@ -92,8 +92,9 @@ class SupernetSearch:
         embeddings, found = self._workshop.config.embeddings, dict[str, dict[str, Any]]()
         for name, table in self._workshop.tables.items():
             decay = CoupledDecay(kind="coupled", rate=self._method.decay)
-            rate = embeddings.optimizer_of(name).learning_rate
-            optimizer = LazyAdamConfig(kind="lazy_adam", learning_rate=rate, decay=decay)
+            known = embeddings.optimizer_of(name)
+            adam = known if isinstance(known, LazyAdamConfig) else LazyAdamConfig(kind="lazy_adam")
+            optimizer = adam.model_copy(update={"decay": decay})
             found[name] = {
                 "method": "optembed",
                 "alpha": self._method.alpha,

@@ -125,10 +125,11 @@ class DimensionSearch:
         """Searches, trains, chooses and writes `search.json`, `frontier.png` and `best/`.
 
         Raises:
-            ConfigError: nothing in the experiment can be made smaller.
+            ConfigError: nothing in the experiment can be made smaller; or a method has made plans with other settings.
             DataError: the data cannot be used.
             SearchError: no plan keeps the promise; the record is written all the same.
         """
+        self._check_settings()
         trials = [self._trained(candidate) for candidate in _distinct(self._candidates())]
         record = self._record(trials)
         try:
@@ -139,6 +140,17 @@ class DimensionSearch:
             write_text(self.folder / "search.json", record.model_dump_json(indent=2) + "\n")
             frontier_picture(record).savefig(self.folder / "frontier.png")
         return record
+
+    def _check_settings(self) -> None:
+        """Plans are made once, so a method that has made some keeps its settings."""
+        for method in self._shop.config.search.methods:
+            path = self.folder / PLANS / f"{method.kind}.json"
+            if not path.exists():
+                write_text(path, method.model_dump_json(indent=2) + "\n")
+            elif type(method).model_validate_json(path.read_bytes()) != method:
+                found = f"other settings than those with which {self.folder} was begun"
+                expected, cure = f"those in {path}", "remove the folder, or give the experiment another name"
+                raise ConfigError(f"search.methods: {method.kind}", found, expected, cure)
 
     @cached_property
     def _full_bytes(self) -> int:
@@ -242,8 +254,14 @@ class DimensionSearch:
             share = own / sum(field.ids * field.dim for field in shop.fields)
             width = entry["dim"] // method.chunks
             rows = int(budget * share) // (4 * max(width, 1))
-            if width * method.chunks != entry["dim"] or rows < 1:
-                raise unreachable(budget, 4 * entry["dim"])
+            if width * method.chunks != entry["dim"]:
+                place, expected = (
+                    f"embeddings.tables.{table}.dim",
+                    f"a multiple of {method.chunks}, multiplexed's chunks",
+                )
+                raise ConfigError(place, str(entry["dim"]), expected, "change search.methods.multiplexed.chunks")
+            if rows < 1:
+                raise unreachable(budget, -(-4 * width // share))
             tables[table] = {"method": "multiplexed", "dim": width, "rows": rows, "optimizer": entry["optimizer"]}
             tables[table]["initializer"] = entry["initializer"]
             size += 4 * width * rows

@@ -50,8 +50,7 @@ class Alternation:
 
     def __init__(self, model: EmbeddingModel, config: SelectionConfig) -> None:
         self._model, self._config = model, config
-        stores = [table.store for table in model.embeddings.tables.values() if isinstance(table.store, SelectedRows)]
-        self.selections = [store.selection for store in stores]
+        self.selections = selections(model)
         self.train = tf.function(self._train, reduce_retracing=True)
         """From a batch: one step of the tables."""
         self.select = tf.function(self._select, reduce_retracing=True)
@@ -101,6 +100,12 @@ class Alternation:
         with _Moved(rows, pull, -nudge):
             down = self._gradients(train)
         return [g - rate * (u - d) / (2.0 * nudge) for g, u, d in zip(first, up, down, strict=True)]
+
+
+def selections(model: EmbeddingModel) -> list[tf.Variable]:
+    """[S, D] of each searched table."""
+    stores = [table.store for table in model.embeddings.tables.values()]
+    return [store.selection for store in stores if isinstance(store, SelectedRows)]
 
 
 def normalized(gradient: tf.Tensor) -> tf.Tensor:

@@ -96,9 +96,10 @@ def evolve(
 
 
 def _founders(rng: np.random.Generator, fields: int, dim: int, config: EvolutionConfig) -> list[Candidate]:
-    """The full widths, and others at random."""
+    """The full widths; where bytes count the least, so that all that lies between is within reach; others at random."""
     drawn = rng.integers(1, dim + 1, (config.mutations + config.crossovers - 1, fields))
-    return [(dim,) * fields, *(tuple(map(int, row)) for row in drawn)]
+    ends = [(dim,) * fields, *([(1,) * fields] if config.by_size else [])]
+    return [*ends, *(tuple(map(int, row)) for row in drawn)]
 
 
 def _children(

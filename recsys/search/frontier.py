@@ -14,6 +14,8 @@ from recsys.config.base import Config, Many
 from recsys.errors import SearchError
 from recsys.search.config import CONTROLS
 
+EQUAL = 1.01
+"""Plans that fit a budget differ by some bytes: a control that is so much larger than a search is still of its size."""
 FULL = "full"
 """The method that changes nothing."""
 
@@ -140,15 +142,15 @@ def choose(trials: Sequence[Trial], metric: str, promise: Promise) -> Trial:
         return min(keeping, key=lambda each: (each.bytes, -each.mean(metric)))
     nearest_loss = min((full - trial.mean(metric) for trial in plans), default=full)
     found = f"every plan loses at least {nearest_loss:.5f} of {metric}"
-    raise SearchError(f"--max-{metric}-loss", found, f"{promise.max_loss:g}", "allow more, or larger search.sizes")
+    raise SearchError("--max-loss", found, f"{promise.max_loss:g}", "allow more, or larger search.sizes")
 
 
 def verdicts(trials: Sequence[Trial], metric: str) -> list[Verdict]:
-    """Each search's trials against the control, no larger than they are, that validated best."""
+    """Each search's trials against the control that validated best, of those no more than 1% larger than they are."""
     found = []
     controls = [trial for trial in trials if trial.method in CONTROLS]
     for trial in trials:
-        rivals = [each for each in controls if each.bytes <= trial.bytes]
+        rivals = [each for each in controls if each.bytes <= EQUAL * trial.bytes]
         if trial.method in CONTROLS or trial.method == FULL or not rivals:
             continue
         rival = max(rivals, key=lambda each: each.mean(metric))

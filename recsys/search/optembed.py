@@ -24,9 +24,9 @@ def kept_rows(embeddings: EmbeddingCollection, fields: Sequence[Field]) -> list[
 
 
 def plan_for(fields: Sequence[Field], kept: Sequence[Kept], widths: Candidate, origin: Origin) -> EmbeddingPlan:
-    """The kept rows of each field at its width; pruned ids are zero."""
+    """The kept rows of each field at its width, or its table's where that is less; pruned ids are zero."""
     blocks = []
-    for field, rows, width in zip(fields, kept, widths, strict=True):
+    for field, rows, width in zip(fields, kept, _fitted(widths, fields), strict=True):
         scattered = None if rows.all() else rows
         blocks.append([RowBlock(ids=field.ids, coordinates=width if rows.any() else 0, kept=scattered)])
     return plan_of(origin, fields, blocks)
@@ -54,14 +54,14 @@ def search_widths(
         The population after each generation.
     """
     kept, origin = kept_rows(embeddings, fields), Origin(method="optembed")
-    dims = [field.dim for field in fields]
+    dims = tuple(field.dim for field in fields)
 
     def quality(candidate: Candidate) -> float:
-        set_widths(embeddings, fields, _fitted(candidate, dims))
+        set_widths(embeddings, fields, candidate)
         return measure()
 
     def size(candidate: Candidate) -> int:
-        return served_bytes(plan_for(fields, kept, _fitted(candidate, dims), origin), fields)
+        return served_bytes(plan_for(fields, kept, candidate, origin), fields)
 
     try:
         yield from evolve(quality, size, len(fields), max(dims), config, seed, population)
@@ -69,16 +69,17 @@ def search_widths(
         set_widths(embeddings, fields, dims)
 
 
-def set_widths(embeddings: EmbeddingCollection, fields: Sequence[Field], widths: Sequence[int]) -> None:
-    """Gives the supernet's fields their widths outside of training."""
+def set_widths(embeddings: EmbeddingCollection, fields: Sequence[Field], widths: Candidate) -> None:
+    """Gives the supernet's fields their widths outside of training, or their tables' where those are less."""
+    widths = _fitted(widths, fields)
     for name, store in _supernets(embeddings):
         own = {field.owner: width for field, width in zip(fields, widths, strict=True) if field.table == name}
         store.set_widths([own[owner] for owner in store.fields])
 
 
-def _fitted(candidate: Candidate, dims: Sequence[int]) -> Candidate:
+def _fitted(widths: Candidate, fields: Sequence[Field]) -> Candidate:
     """No wider than the fields' tables."""
-    return tuple(min(width, dim) for width, dim in zip(candidate, dims, strict=True))
+    return tuple(min(width, field.dim) for width, field in zip(widths, fields, strict=True))
 
 
 def _supernets(embeddings: EmbeddingCollection) -> Iterator[tuple[str, Supernet]]:
