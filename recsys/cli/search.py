@@ -87,13 +87,15 @@ def _duration(seconds: float) -> str:
 
 def _print(record: SearchRecord, out: Output) -> None:
     """The frontier, who beats whom, and what it cost."""
-    metric, rows = record.monitor, []
+    metric, beside, rows = record.monitor, record.beside, []
     for trial in sorted(record.trials, key=lambda each: (-each.bytes, each.method)):
         marks = "chosen" if trial.name == record.chosen else "front" if trial.name in record.front else ""
         share = f"{trial.bytes / record.full_bytes:.1%}"
         valid, test = trial.mean(metric), trial.mean(metric, "test")
-        rows.append([trial.method, f"{trial.bytes:,}", share, valid, test, trial.margin(metric), marks])
-    columns = ["method", "bytes", "of full", f"valid {metric}", f"test {metric}", "± (95%)", ""]
+        others = [trial.mean(name, "test") for name in beside]
+        rows.append([trial.method, f"{trial.bytes:,}", share, valid, test, trial.margin(metric), *others, marks])
+    more = [f"test {name}" for name in beside]
+    columns = ["method", "bytes", "of full", f"valid {metric}", f"test {metric}", "± (95%)", *more, ""]
     out.table(f"{record.name}: smaller tables, as they are served", columns, rows, fraction=".5f")
     for name, why in record.unreachable.items():
         out.text(f"not to be had: {name}: {why}")

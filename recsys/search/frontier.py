@@ -111,6 +111,13 @@ class SearchRecord(Config):
     chosen: str | None = None
     """The trial that keeps the promise best; None if none does."""
 
+    @property
+    def beside(self) -> list[str]:
+        """What is told beside the monitored metric: a ranker's logloss, the first recall of a two_tower."""
+        measured = self.trials[0].trained[0].test
+        names = [name for name in measured if name == "logloss" or name.startswith("recall@")]
+        return [name for name in names[:1] if name != self.monitor]
+
 
 def front(trials: Sequence[Trial], metric: str) -> list[Trial]:
     """Those that no other beats in bytes and validation quality, from the smallest on."""
