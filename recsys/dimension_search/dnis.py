@@ -13,7 +13,7 @@ from recsys.experiment import Experiment
 from recsys.models.base import EmbeddingModel
 from recsys.models.config import TwoTowerConfig
 from recsys.search.config import DNISSearch
-from recsys.search.dnis import plan_for, search_selection, selections
+from recsys.search.dnis import copy_weights, plan_for, search_selection
 
 FOLDER = "dnis"
 
@@ -53,7 +53,7 @@ class SelectionSearch:
         }
         with workshop.timed(FOLDER):
             model = workshop.open(workshop.with_tables("dnis-selection", tables)).model
-            _copy(self._full.trained_model(), model)
+            copy_weights(self._full.trained_model().variables, model)
             epochs = tf.Variable(0, trainable=False, dtype=tf.int64)
             checkpoint = tf.train.Checkpoint(model=model, tables=model.table_optimizers, epochs=epochs)
             manager = tf.train.CheckpointManager(checkpoint, str(workshop.folder / FOLDER / "checkpoint"), 1)
@@ -72,13 +72,3 @@ class SelectionSearch:
         config, positives_only = workshop.config, isinstance(workshop.config.model, TwoTowerConfig)
         prepared = workshop.experiment.prepared
         return Examples(prepared, "train", config.training.batch_size, config.seed, positives_only, between)
-
-
-def _copy(full: EmbeddingModel, model: EmbeddingModel) -> None:
-    """The weights of the full model, the moving means of its layers too: the other has the same, and selections
-    beside them.
-    """
-    added = {id(selection) for selection in selections(model)}
-    own = [variable for variable in model.variables if id(variable) not in added]
-    for variable, known in zip(own, full.variables, strict=True):
-        variable.assign(known)

@@ -108,6 +108,16 @@ def selections(model: EmbeddingModel) -> list[tf.Variable]:
     return [store.selection for store in stores if isinstance(store, SelectedRows)]
 
 
+def copy_weights(full: Sequence[tf.Variable], model: EmbeddingModel) -> None:
+    """All variables of the full model, the moving means of its layers too: the other has the same, and selections
+    beside them.
+    """
+    added = {id(selection) for selection in selections(model)}
+    own = [variable for variable in model.variables if id(variable) not in added]
+    for variable, known in zip(own, full, strict=True):
+        variable.assign(known)
+
+
 def normalized(gradient: tf.Tensor) -> tf.Tensor:
     """[S, D] each block's gradient, divided by its mean size."""
     return gradient / (tf.reduce_mean(tf.abs(gradient), 1, keepdims=True) + TINY)

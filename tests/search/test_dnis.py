@@ -20,7 +20,7 @@ from recsys.models.build import make_model
 from recsys.models.config import RankerConfig
 from recsys.models.ranker import Ranker
 from recsys.search.config import SelectionConfig
-from recsys.search.dnis import Alternation, folded_rows, normalized, plan_for
+from recsys.search.dnis import Alternation, copy_weights, folded_rows, normalized, plan_for
 from recsys.search.fields import Field
 
 DIM = 4
@@ -37,13 +37,14 @@ def model_of(
     features: dict[str, FeatureInfo] = FEATURES,
     counts: dict[str, np.ndarray] = COUNTS,
     hidden: int = 6,
+    interaction: dict[str, Any] | None = None,
 ) -> Ranker:
     raw = {"method": "dnis", "dim": DIM, "shares": [0.25, 0.25, 0.5], "initializer": {"kind": "uniform", "range": 0.5}}
     embeddings = EmbeddingsConfig.model_validate(
         {"tables": {"t": raw | (table or {})}, "features": {name: {"table": "t"} for name in features}}
     )
     known = Vocabularies(lambda name: counts[name], lambda name: np.array([]))
-    config = RankerConfig.model_validate({"kind": "ranker", "mlp": {"hidden": [hidden]}})
+    config = RankerConfig.model_validate({"kind": "ranker", "interaction": interaction, "mlp": {"hidden": [hidden]}})
     model = make_model(config, embeddings, features, np.ones(5), 0, known)
     assert isinstance(model, Ranker)
     dense = keras.optimizers.Adam(1e-3, epsilon=1e-8, adaptive_epsilon=True, jit_compile=False)
@@ -88,6 +89,21 @@ def test_at_first_it_is_the_full_table() -> None:
     np.testing.assert_array_equal(selected.logits(batch()), full.logits(batch()))
     store_of(selected).selection[0, 0].assign(0.0)
     assert (selected.logits(batch()).numpy() != full.logits(batch()).numpy()).any()
+
+
+def test_a_search_starts_with_all_of_the_full_models_weights() -> None:
+    """The moving means of an interaction's normalisation, too: what moves the selection is not in training mode."""
+    interaction = {"kind": "arm_net", "neurons": 4, "heads": 2}
+    full, found = model_of(interaction=interaction), model_of(interaction=interaction)
+    for number, variable in enumerate(full.variables):
+        if variable.dtype == tf.float32 and variable is not store_of(full).selection:
+            drawn = tf.random.stateless_uniform(variable.shape, [number, 0], 0.5, 1.5)
+            variable.assign(drawn)
+    assert np.abs(full.logits(batch()).numpy() - found.logits(batch()).numpy()).max() > 0.1
+    plain = [variable for variable in full.variables if variable is not store_of(full).selection]
+    copy_weights(plain, found)
+    np.testing.assert_array_equal(found.logits(batch()), full.logits(batch()))
+    assert (store_of(found).selection.numpy() == 1).all()
 
 
 def test_each_half_step_moves_its_own_and_nothing_else() -> None:

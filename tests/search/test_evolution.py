@@ -40,6 +40,7 @@ def test_the_best_so_far_never_falls_and_starts_from_the_full_widths() -> None:
         best.append(found.quality)
         first = first or population.scored[0].candidate
     assert first == (DIM,) * FIELDS
+    assert population.scored[1].candidate == (1,) * FIELDS, "so that the smallest size is known"
     assert best == sorted(best)
     assert best[-1] > best[0]
 

@@ -38,7 +38,7 @@ def test_a_budget_takes_the_plan_that_validates_best_whatever_the_test_part_says
 def test_a_loss_takes_the_smallest_plan() -> None:
     assert choose(TRIALS, "auc", Promise(max_loss=0.0501)).name == "uniform-2"
     assert choose(TRIALS, "auc", Promise(max_loss=0.0061)).name == "dnis-1"
-    with pytest.raises(SearchError, match=r"loses at least 0\.00500 of auc"):
+    with pytest.raises(SearchError, match=r"--max-loss: every plan loses at least 0\.00500 of auc"):
         choose(TRIALS, "auc", Promise(max_loss=0.004))
 
 
@@ -55,6 +55,14 @@ def test_a_search_is_held_against_the_best_control_that_is_no_larger() -> None:
     assert found["dnis-2"].margin is None
     assert found["dnis-2"].beats
     assert not found["dnis-1"].beats
+
+
+def test_a_control_that_is_larger_by_a_hair_is_a_rival() -> None:
+    """Plans that fill a budget differ by some bytes: who is a byte smaller has not won by that."""
+    trials = [trial("dnis-1", 10_000, [0.80]), trial("uniform-1", 10_100, [0.81]), trial("uniform-2", 9_000, [0.7])]
+    assert [(each.control, each.beats) for each in verdicts(trials, "auc")] == [("uniform-1", False)]
+    trials[1] = trial("uniform-1", 10_101, [0.81])
+    assert [(each.control, each.beats) for each in verdicts(trials, "auc")] == [("uniform-2", True)]
 
 
 def test_seeds_are_paired_and_their_interval_is_student_s() -> None:

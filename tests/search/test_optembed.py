@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -91,6 +93,17 @@ def test_the_search_moves_no_weight_and_leaves_widths_whole(embeddings: Embeddin
     small = population.best(budget=best.size // 2)
     assert small is not None
     assert small.size <= best.size // 2
+
+
+def test_no_width_is_beyond_its_table(embeddings: EmbeddingCollection) -> None:
+    """Widths are drawn up to the widest table's, and one may be narrower."""
+    narrow = [replace(field, dim=4) if field.owner == "genre" else field for field in FIELDS]
+    kept = kept_rows(embeddings, FIELDS)
+    plan = plan_for(narrow, kept, (3, 8, 7), Origin(method="optembed"))
+    assert plan.tables["attributes"].dim == 4
+    assert int(plan.tables["attributes"].vocabularies["genre"].mask(4).sum()) == 4 * kept[2].sum()
+    set_widths(embeddings, narrow, (3, 8, 7))
+    assert embeddings.tables["attributes"].store.widths.numpy().tolist() == [4]  # type: ignore[attr-defined]
 
 
 def test_whatever_ends_a_search_leaves_widths_whole(embeddings: EmbeddingCollection) -> None:
