@@ -61,6 +61,7 @@ class EmbeddingModel(tfrs.Model):
             aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
         )
         self.loss_metric = keras.metrics.Mean("loss")
+        self._xla = False
 
     def compile(
         self,
