@@ -80,6 +80,9 @@ class ExperimentConfig(Config):
         for key, what, columns in self.data.lacks(self.table_schema):
             cure = "use random" if key == ("split", "kind") else "remove it"
             found.append((("data", *key), f"{what} needs {columns}; name the column, or {cure}"))
+        if self.table_schema.propensity is not None and self.data.sampled_negatives is not None:
+            text = "schema.propensity says how probable what was logged was, and these are drawn; remove one of the two"
+            found.append((("data", "sampled_negatives"), text))
         return found
 
     def _table_problems(self) -> list[Misfit]:

@@ -37,7 +37,7 @@ MISTAKES = [
     check("history without times", all_of(NO_TIME, NO_HISTORY),
           ("--set data.min_history: ", "schema.timestamp"), more=f"--set data.min_history=1 {RANDOM}"),
     data("drawn negatives and propensities", lambda folder: None,
-         ("data.sampled_negatives: ", "schema.propensity", "use data.negatives"),
+         ("--set data.sampled_negatives: ", "schema.propensity says", "remove one of the two"),
          more=f"{DRAWN} --set schema.propensity=rating --set 'model={{kind: ranker}}'"),
     data("a user with all items", write("log.csv", EVERYTHING),
          ("data.sampled_negatives: user 'u", "leaves 0 items to draw from", "at least 1", "drop users who have nearly"),

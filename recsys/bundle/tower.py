@@ -60,8 +60,9 @@ class ServedGraph:
             BundleError: it has none of this name.
         """
         if name not in self._model.signatures:
+            expected = "a ranker with features of items, exported since there is this signature"
             raise BundleError(
-                str(self._folder), f"has no signature {name}", "a ranker of users and items", "export again"
+                str(self._folder), f"has no signature {name}", expected, "use score, or export a ranker that has it"
             )
         other = copy.copy(self)
         other._signature = self._model.signatures[name]

@@ -182,7 +182,7 @@ def _evaluate_ranker(
         slices = _example_slices(examples, each, name in predicted, slicings, names)
         measured[name] = Measured(prepared.info.digest, part, whole, slices, slicing_definitions(config))
     curve = calibration(y, predicted[MODEL], w, bins=BINS)
-    return Evaluated(metrics, counts, measured, curve, warnings=(*head_doubts(heads), *_left_out(prepared)))
+    return Evaluated(metrics, counts, measured, curve, warnings=(*head_doubts(heads), *_left_out(prepared, config)))
 
 
 def _example_slicings(prepared: Prepared, part: Part, config: EvaluationConfig) -> Iterator[Slicing]:
@@ -241,11 +241,15 @@ def _unit_names(prepared: Prepared, part: Part) -> NDArray[np.str_]:
     return np.array([f"block {number:05d}" for number in range(blocks)])
 
 
-def _left_out(prepared: Prepared) -> Iterator[str]:
+def _left_out(prepared: Prepared, config: EvaluationConfig) -> Iterator[str]:
     """What cannot be said of a log that does not name everybody."""
     schema = prepared.info.table_schema
     if schema.user is None:
         yield f"the log names no users: no gauc, and intervals are over blocks of examples, at most {BLOCKS:,}"
+    needs = {"user_activity": schema.user, "returning": schema.user, "item_frequency": schema.item}
+    skipped = [name for name in slicing_definitions(config) if name in needs and needs[name] is None]
+    if skipped:
+        yield f"the log does not name whom slices go by: none of {', '.join(skipped)}"
     if not schema.has_histories:
         missing = "popularity and histories" if schema.item is None else "histories"
         yield f"the log does not name both users and items: no baselines of {missing}, and copies are not looked for"

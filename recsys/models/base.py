@@ -63,6 +63,7 @@ class EmbeddingModel(tfrs.Model):
         )
         self.embeddings = EmbeddingCollection(embeddings, features, seed, vocabularies, self.global_step)
         self.loss_metric = keras.metrics.Mean("loss")
+        self._xla = False
 
     def compile(
         self,

@@ -111,8 +111,8 @@ class RankerConfig(Config):
             found.append((("structure",), "there is no interaction to be parallel to; name one, or leave this out"))
         if self.heads and MAIN_LABEL not in self.heads:
             found.append((("heads",), f"none is {MAIN_LABEL!r}, which ranks; add `{MAIN_LABEL}: {{}}`"))
-        elif self.heads and not any(head.weight for head in self.heads.values()):
-            found.append((("heads",), "all weights are 0; nothing would be learned"))
+        elif self.heads and not self.heads[MAIN_LABEL].weight:
+            found.append((("heads", MAIN_LABEL, "weight"), "0, but this head ranks; give it a weight above 0"))
         if self.experts is not None and not self.heads:
             found.append((("experts",), "there are no heads to mix them; name some, or leave this out"))
         if self.experts is not None and not self.mlp.hidden:
