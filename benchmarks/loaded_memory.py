@@ -50,6 +50,8 @@ def _measured(bundle: Path) -> Footprint:
     import tensorflow as tf
 
     folders = [bundle / name for name in MODELS if (bundle / name).is_dir()]
+    if not folders:
+        raise FileNotFoundError(f"{bundle} holds none of {', '.join(MODELS)}")
     with tempfile.TemporaryDirectory() as temporary:
         module = tf.Module()
         module.number = tf.Variable(1.0)
