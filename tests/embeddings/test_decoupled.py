@@ -59,7 +59,7 @@ def of_search_alone(whole: EmbeddingsConfig) -> EmbeddingsConfig:
 
 def made(what: EmbeddingsConfig) -> EmbeddingCollection:
     features = {name: info for name, info in FEATURES.items() if name in what.features}
-    collection = EmbeddingCollection(what, features, 0, VOCABULARIES)
+    collection = EmbeddingCollection(what, features, 0, VOCABULARIES, step=tf.Variable(0, False, dtype=tf.int64))
     collection(batch())
     return collection
 

@@ -211,7 +211,7 @@ def test_projections_are_for_given_vectors_and_numbers(name: str, width: int) ->
         ]
 
 
-@pytest.mark.parametrize(("name", "kind"), [("user_id", "categorical"), ("year", "bucketized")])
+@pytest.mark.parametrize(("name", "kind"), [("user_id", "categorical"), ("year", "in buckets")])
 def test_what_reads_a_table_is_not_projected(name: str, kind: str) -> None:
     assert problems(entries={name: {"projection": 8}}) == [
         (f"features.{name}.projection", f"only vectors and numbers are projected, and {name!r} is {kind}; remove it")

@@ -82,7 +82,6 @@ def rows(model: EmbeddingModel, table: str) -> list[list[float]]:
 
 
 def main(world: Path, run: Path, options: dict[str, str]) -> None:
-    embeddings = EMBEDDINGS.model_copy(update={"plan": options.get("plan")})
     training = TrainingConfig(
         batch_size=int(options.get("batch", "32")),
         epochs=int(options.get("epochs", "5")),
@@ -93,7 +92,7 @@ def main(world: Path, run: Path, options: dict[str, str]) -> None:
         xla=options.get("xla") == "true",
     )
     kind = options.get("model", "two_tower")
-    embeddings = DIN if kind == "din" else EMBEDDINGS
+    embeddings = (DIN if kind == "din" else EMBEDDINGS).model_copy(update={"plan": options.get("plan")})
     serve_if_remote(training)
     prepared = Prepared(world)
     strategy = make_strategy(training)
