@@ -20,7 +20,7 @@ import gc
 import shutil
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -33,7 +33,7 @@ from recsys.dimension_search.dnis import SelectionSearch
 from recsys.dimension_search.optembed import FOLDER as OPTEMBED
 from recsys.dimension_search.optembed import SupernetSearch
 from recsys.dimension_search.workshop import Workshop
-from recsys.embeddings.plan import EmbeddingPlan
+from recsys.embeddings.plan import EmbeddingPlan, Origin
 from recsys.errors import ConfigError
 from recsys.evaluation import RunRecord, evaluate_model
 from recsys.experiment import Experiment
@@ -188,8 +188,8 @@ class DimensionSearch:
             case Int8Search():
                 tables = {name: table | {"served_precision": "int8"} for name, table in shop.tables.items()}
                 narrow = [replace(field, served="int8") for field in fields]
-                make = self._planned(method, lambda _, budget: controls.uniform(narrow, budget, shop.origin("int8")))
-                return lambda name, budget: make(name, budget, narrow, tables)
+                origin = shop.origin(method.kind)
+                return self._planned(method, lambda _, budget: controls.uniform(narrow, budget, origin), narrow, tables)
             case UniformSearch():
                 return self._by_control(method, controls.uniform)
             case FrequencyCutSearch():
@@ -207,26 +207,30 @@ class DimensionSearch:
                 selection = SelectionSearch(shop, method, self._first(self._full), self._tell)
                 return self._planned(method, lambda _, budget: selection.plan(budget))
 
-    def _by_control(self, method: SearchMethod, control: Callable[..., EmbeddingPlan]) -> Callable[..., _Candidate]:
+    def _by_control(
+        self, method: SearchMethod, control: Callable[[Sequence[Field], int, Origin], EmbeddingPlan]
+    ) -> Callable[[str, int], _Candidate]:
         origin = self._shop.origin(method.kind)
         return self._planned(method, lambda _, budget: control(self._shop.fields, budget, origin))
 
-    def _planned(self, method: SearchMethod, plan: Callable[[str, int], EmbeddingPlan]) -> Callable[..., _Candidate]:
-        """The candidate with the plan for a budget, which is made once."""
+    def _planned(
+        self,
+        method: SearchMethod,
+        plan: Callable[[str, int], EmbeddingPlan],
+        fields: Sequence[Field] | None = None,
+        tables: Mapping[str, dict[str, Any]] | None = None,
+    ) -> Callable[[str, int], _Candidate]:
+        """Candidates with the plan for a budget, which is made once; of other fields or tables than the config's."""
+        counted = self._shop.fields if fields is None else fields
 
-        def make(
-            name: str,
-            budget: int,
-            fields: Sequence[Field] = self._shop.fields,
-            tables: dict[str, Any] = {},  # noqa: B006
-        ) -> _Candidate:
+        def make(name: str, budget: int) -> _Candidate:
             folder = self.folder / PLANS / name
             if not folder.exists():
                 self._tell(name)
                 plan(name, budget).save(folder)
             made = EmbeddingPlan.load(folder)
-            config = self._shop.with_tables(name, tables, plan=folder)
-            return _Candidate(name, method.kind, budget, served_bytes(made, fields), config, folder)
+            config = self._shop.with_tables(name, tables or {}, plan=folder)
+            return _Candidate(name, method.kind, budget, served_bytes(made, counted), config, folder)
 
         return make
 
