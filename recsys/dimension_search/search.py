@@ -34,7 +34,7 @@ from recsys.dimension_search.optembed import FOLDER as OPTEMBED
 from recsys.dimension_search.optembed import SupernetSearch
 from recsys.dimension_search.workshop import Workshop
 from recsys.embeddings.plan import EmbeddingPlan, Origin
-from recsys.errors import ConfigError
+from recsys.errors import ConfigError, DataError
 from recsys.evaluation import RunRecord, evaluate_model
 from recsys.experiment import Experiment
 from recsys.experiment_config import ExperimentConfig
@@ -126,9 +126,10 @@ class DimensionSearch:
 
         Raises:
             ConfigError: nothing in the experiment can be made smaller; or a method has made plans with other settings.
-            DataError: the data cannot be used.
+            DataError: the data cannot be used, or nothing validates.
             SearchError: no plan keeps the promise; the record is written all the same.
         """
+        self._check_validation()
         self._check_settings()
         trials = [self._trained(candidate) for candidate in _distinct(self._candidates())]
         record = self._record(trials)
@@ -140,6 +141,13 @@ class DimensionSearch:
             write_text(self.folder / "search.json", record.model_dump_json(indent=2) + "\n")
             frontier_picture(record).savefig(self.folder / "frontier.png")
         return record
+
+    def _check_validation(self) -> None:
+        """Validation chooses: the epochs, the widths, the plan."""
+        info = self._shop.experiment.prepared.info
+        if info.counts.valid == 0:
+            cure = "enlarge data.split's share of it, or choose another split"
+            raise DataError(f"{info.name}: valid", "0 examples", "some, by which a search chooses", cure)
 
     def _check_settings(self) -> None:
         """Plans are made once, so a method that has made some keeps its settings."""
@@ -240,11 +248,15 @@ class DimensionSearch:
         return controls.magnitude(fields, full_rows(fields, model.embeddings), budget, self._shop.origin("magnitude"))
 
     def _pruned(self, method: GradualPruningSearch, name: str, budget: int) -> EmbeddingPlan:
-        """Of a training of its own."""
+        """Of a training of its own, of as many epochs as the full model's."""
         pruning = GradualPruning(
             self._shop.fields, budget, every=method.every, damping=method.damping, unit=method.unit
         )
-        experiment = self._first(self._shop.with_tables(f"{name}-pruning", {}))
+        config = self._shop.with_tables(f"{name}-pruning", {})
+        # To the end of the schedule: the epoch that validates best may be an early one, of which little is pruned.
+        epochs = len(self._first(self._full).train().history)
+        training = config.training.model_copy(update={"epochs": epochs, "early_stopping": None})
+        experiment = self._first(config.model_copy(update={"training": training}))
         experiment.add_callback(pruning)
         with self._shop.timed(method.kind):
             experiment.train()

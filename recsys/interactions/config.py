@@ -84,6 +84,8 @@ class DINConfig(Config):
     activation: Literal["dice", "sigmoid", "prelu"] = "dice"
     softmax: bool = True
     """Whether weights are normalised; the paper leaves them as they are, its code does not."""
+    target_aware: bool = False
+    """Give the dense layers the product of what the history says and the candidate, too, as the paper's code does."""
 
 
 class AttentionConfig(Config):
@@ -118,6 +120,8 @@ class MeanPoolingConfig(Config):
     """The mean of the history's vectors, whatever the target: the control."""
 
     kind: Literal["mean"]
+    target_aware: bool = False
+    """Give the dense layers the product of the mean and the candidate, too."""
 
 
 SequenceConfig = Annotated[DINConfig | AttentionConfig | MeanPoolingConfig, Field(discriminator="kind")]

@@ -8,7 +8,7 @@ from recsys._compat import keras, tf
 from recsys.embeddings.embedded import Embedded
 from recsys.interactions.attention import Attended, TargetAttention
 from recsys.interactions.build import make_sequence_layer
-from recsys.interactions.config import SequenceConfig
+from recsys.interactions.config import AttentionConfig, SequenceConfig
 from recsys.interactions.din import DIN
 
 
@@ -29,13 +29,15 @@ class TargetHistory(keras.layers.Layer):
         super().__init__(name=name, autocast=False)
         self._repeats = dict(repeats)
         self._layer = make_sequence_layer(config, decoupled, seed, f"{name}_layer")
+        # Target attention joins target and product itself, for its auxiliary head as well.
+        self._multiplies = not isinstance(config, AttentionConfig) and config.target_aware
         self.searches_shared_vectors = isinstance(self._layer, TargetAttention) and not decoupled
 
     def call(self, embedded: Embedded, training: bool = False) -> Attended:
         """[B, m], and what the auxiliary head reads, if there is one."""
         target, history, mask = self._read(embedded)
         if not isinstance(self._layer, TargetAttention):
-            return Attended(self._layer(target, history, mask, training=training), None)
+            return Attended(self._joined(target, self._layer(target, history, mask, training=training)), None)
         if embedded.attention is None:
             return self._layer(target, history, mask)
         searched, keys, _ = self._read(embedded.attention)
@@ -46,11 +48,18 @@ class TargetHistory(keras.layers.Layer):
         target, history, mask = self._read(embedded)
         if not isinstance(self._layer, TargetAttention):
             # The candidates' axis is broadcast; what does not depend on them has it not.
-            found = self._layer(target, history, mask)
+            found = self._joined(target, self._layer(target, history, mask))
             return tf.broadcast_to(found, [tf.shape(target)[0], found.shape[-1]])
         searched, keys = (None, None) if embedded.attention is None else self._read(embedded.attention)[:2]
         events = self._layer.events(history[0], mask[0], None if keys is None else keys[0])
         return self._layer.attend_candidates(events, target, searched)
+
+    def _joined(self, target: tf.Tensor, found: tf.Tensor) -> tf.Tensor:
+        """[B, D] what the history says, and with `target_aware` its product with the target beside it, [B, 2 D]."""
+        if not self._multiplies:
+            return found
+        product = tf.cast(target, found.dtype) * found
+        return tf.concat([tf.broadcast_to(found, tf.shape(product)), product], -1)  # one history for all targets
 
     def weigh(self, embedded: Embedded) -> tf.Tensor:
         """[B, T] float32 what each event weighs in the history's vector: 0 for padding, and for what a search leaves

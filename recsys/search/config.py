@@ -33,14 +33,16 @@ class SelectionConfig(Config):
     """DNIS' alternation of rows and selection; the defaults are the authors', but for the epochs."""
 
     epochs: PositiveInt = 5
-    """Over the examples that move the rows."""
+    """Over the examples that move the rows, at most."""
+    patience: PositiveInt = 2
+    """Epochs without a better validation metric, after which the search ends; the best epoch's selection counts."""
     learning_rate: PositiveFloat = 0.01
     """Of the selection's SGD, whose gradient has a mean size of 1 in each block."""
     penalty: NonNegativeFloat = 1e-5
     """Weight of the selection's L1 norm."""
     validation: Share = 0.2
-    """Share of the training examples that move the selection, and no row. The validation part stays out of it, so that
-    it can choose between plans.
+    """Share of the training examples that move the selection, and no row. The validation part moves neither, so that it
+    can choose the epoch, and between plans.
     """
     unroll: PositiveFloat | None = None
     """Learning rate of a step of the rows through which the selection's gradient looks ahead (second order, as in

@@ -35,6 +35,7 @@ DECOUPLED = {name: {**EMBEDDINGS["features"][name], "attention_table": "searched
 SEQUENCES: dict[str, Any] = {
     "din": {"kind": "din", "hidden": [8]},
     "mean": {"kind": "mean"},
+    "din, product": {"kind": "din", "hidden": [8], "target_aware": True},
     "twin": {"kind": "attention", "top_k": 2},
     "dare": {"kind": "attention", "top_k": 2},
 }
@@ -116,6 +117,18 @@ def test_parallel_adds_the_interaction_s_logit_to_the_mlp_s(world: Prepared, int
     linear.assign(2 * weights)
     np.testing.assert_allclose(model.score(batch).numpy() - deep, 2 * (together - deep), rtol=1e-4, atol=1e-6)
     assert not np.allclose(deep, together)
+
+
+def test_the_product_with_the_target_stands_beside_the_mean(world: Prepared) -> None:
+    batch, means = examples(world, 6), {}
+    for aware in (False, True):
+        config = RankerConfig.model_validate({"kind": "ranker", "sequence": {"kind": "mean", "target_aware": aware}})
+        features = world.info.features
+        model = make_model(config, EmbeddingsConfig.model_validate(tables("mean")), features, world.train_count, 0)
+        embedded = model.embeddings({**batch["query"], **batch["item"]})
+        means[aware] = model._history(embedded).main.numpy()
+        target = embedded.vectors()["movie_id"].numpy()
+    np.testing.assert_allclose(means[True], np.concatenate([means[False], target * means[False]], -1), rtol=1e-6)
 
 
 def test_target_attention_sees_what_pooling_hides(world: Prepared) -> None:
