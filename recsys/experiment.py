@@ -330,6 +330,7 @@ class Experiment:
 
     def _new_model(self) -> EmbeddingModel:
         """With initial weights, as soon as it is built."""
+        from recsys.data.catalogue import Catalogue
         from recsys.embeddings.tables import Vocabularies
         from recsys.models.build import make_model
 
@@ -338,7 +339,7 @@ class Experiment:
             self.config.model,
             self.config.embeddings.at(self.base_dir),
             prepared.info.inputs,
-            prepared.train_count,
+            Catalogue.of(prepared),
             self.config.seed,
             Vocabularies(prepared.frequencies, prepared.vocabulary),
             prepared.info.known_labels,

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from numpy.typing import ArrayLike
-
+from recsys.data.catalogue import Catalogue
 from recsys.data.dataset import FeatureInfo
 from recsys.embeddings.config import EmbeddingsConfig
 from recsys.embeddings.tables import Vocabularies
@@ -18,16 +17,16 @@ def make_model(
     config: TwoTowerConfig | RankerConfig,
     embeddings: EmbeddingsConfig,
     features: Mapping[str, FeatureInfo],
-    train_count: ArrayLike,
+    catalogue: Catalogue,
     seed: int,
     vocabularies: Vocabularies | None = None,
     known: Mapping[str, float] | None = None,
 ) -> TwoTower | Ranker:
-    """The model that a config describes; `train_count` [N] are the catalogue items' positive training events, `known`
-    the share of the training examples that have each further label.
+    """The model that a config describes; `catalogue` holds all items, `known` the share of the training examples that
+    have each further label.
     """
     match config:
         case TwoTowerConfig():
-            return TwoTower(config, embeddings, features, train_count, seed, vocabularies)
+            return TwoTower(config, embeddings, features, catalogue, seed, vocabularies)
         case RankerConfig():
             return Ranker(config, embeddings, features, seed, vocabularies, known)

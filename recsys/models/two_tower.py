@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from recsys._compat import keras, tf
+from recsys.data.catalogue import Catalogue
 from recsys.data.dataset import FeatureInfo
 from recsys.embeddings.collection import EmbeddingCollection
 from recsys.embeddings.config import EmbeddingsConfig
@@ -43,8 +44,17 @@ class Tower(keras.layers.Layer):
         self, features: Batch, training: bool = False, served: Mapping[str, ServedRows] | None = None
     ) -> tf.Tensor:
         """Embeds (from `served` rows, by table, if there are any), concatenates, transforms, normalises: float32."""
-        embedded = self._embeddings(features, served=served, training=training)
-        x = tf.cast(self._mlp(embedded.concat(), training=training), tf.float32)
+        return self.transformed(self.concatenated(features, training, served), training)
+
+    def concatenated(
+        self, features: Batch, training: bool = False, served: Mapping[str, ServedRows] | None = None
+    ) -> tf.Tensor:
+        """[B, n] the features' vectors side by side, in the order of the embeddings' `layout`."""
+        return self._embeddings(features, served=served, training=training).concat()
+
+    def transformed(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """[B, d] float32 what the layers make of the concatenation [B, n], normalised."""
+        x = tf.cast(self._mlp(x, training=training), tf.float32)
         return tf.math.l2_normalize(x, -1) if self._normalize else x
 
     def input_weights(self) -> list[tuple[tf.Variable, tuple[int, ...]]]:
@@ -70,7 +80,7 @@ class TwoTower(EmbeddingModel):
         config: the towers and the loss.
         embeddings: tables, shared by both towers.
         features: what `prepare` knows of every feature.
-        train_count: [N] positive training events of each catalogue item, for logQ.
+        catalogue: all items: their positive training events for logQ, their features for what draws items of its own.
         seed: of initial weights and dropout.
         vocabularies: of the training data, for table methods that go by frequency or start from given vectors.
     """
@@ -80,15 +90,16 @@ class TwoTower(EmbeddingModel):
         config: TwoTowerConfig,
         embeddings: EmbeddingsConfig,
         features: Mapping[str, FeatureInfo],
-        train_count: ArrayLike,
+        catalogue: Catalogue,
         seed: int = 0,
         vocabularies: Vocabularies | None = None,
     ) -> None:
         super().__init__(embeddings, features, seed, vocabularies)
         self.config = config
+        self.catalogue = catalogue
         self.query_tower = Tower(config.query, config.normalize, self.embeddings, seed, self.global_step, "query_tower")
         self.item_tower = Tower(config.item, config.normalize, self.embeddings, seed, self.global_step, "item_tower")
-        counts = np.asarray(train_count, np.float64)
+        counts = catalogue.train_count.astype(np.float64)
         # Items without training events are never candidates in training; the floor only keeps their logarithm finite.
         self._log_q = tf.constant(np.log(np.maximum(counts, 0.5) / max(counts.sum(), 1.0)), tf.float32)
 

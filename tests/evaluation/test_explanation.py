@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from recsys.data.catalogue import Catalogue
 from recsys.data.prepared import Prepared
 from recsys.data.reader import Examples
 from recsys.embeddings.config import EmbeddingsConfig
@@ -46,7 +47,7 @@ def ranker(world: Prepared, features: dict[str, Any] = FEATURES, **config: Any) 
         RankerConfig.model_validate({"kind": "ranker", "mlp": {"hidden": [4]}} | config),
         EmbeddingsConfig.model_validate({"tables": tables, "features": features}),
         {name: info for name, info in world.info.features.items() if name in features},
-        world.train_count,
+        Catalogue.of(world),
         seed=1,
     )
     assert isinstance(model, Ranker)

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from numpy.typing import ArrayLike, NDArray
 
+from recsys.data.catalogue import Catalogue
 from recsys.data.prepared import Prepared
 from recsys.embeddings.config import EmbeddingsConfig
 from recsys.evaluation.config import EvaluationConfig
@@ -222,7 +223,7 @@ def model(prepared: Prepared) -> TwoTower:
         {"kind": "two_tower", "query": {"output_dim": 8}, "item": {"output_dim": 8}, "normalize": False}
     )
     embeddings = EmbeddingsConfig.model_validate(plain)
-    return TwoTower(config, embeddings, prepared.info.inputs, prepared.train_count, seed=3)
+    return TwoTower(config, embeddings, prepared.info.inputs, Catalogue.of(prepared), seed=3)
 
 
 def test_a_two_tower_is_asked_at_the_moment_of_each_event(prepared: Prepared, model: TwoTower) -> None:

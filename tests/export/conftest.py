@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from recsys.data.catalogue import Catalogue
 from recsys.data.config import DataConfig
 from recsys.data.prepare import prepare
 from recsys.data.prepared import Prepared
@@ -140,7 +141,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
         }
     )
     prepared = Prepared(prepare("small", data, SCHEMA, source, folder / "prepared"))
-    model = make_model(MODEL, EMBEDDINGS, prepared.info.inputs, prepared.train_count, seed=1)
+    model = make_model(MODEL, EMBEDDINGS, prepared.info.inputs, Catalogue.of(prepared), seed=1)
     assert isinstance(model, TwoTower)
     model.compile(TableOptimizers.of(EMBEDDINGS), make_dense_optimizer(TRAINING.dense_optimizer), TRAINING.batch_size)
     examples = Examples(prepared, "train", TRAINING.batch_size, seed=1)

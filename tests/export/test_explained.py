@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from recsys.bundle import Bundle
+from recsys.data.catalogue import Catalogue
 from recsys.data.reader import Examples
 from recsys.embeddings.config import EmbeddingsConfig
 from recsys.errors import BundleError
@@ -42,7 +43,7 @@ def ranker(exported: Exported, config: dict[str, Any]) -> Ranker:
         RankerConfig.model_validate({"kind": "ranker", "mlp": {"hidden": [4]}} | config),
         EmbeddingsConfig.model_validate({"tables": tables, "features": features}),
         prepared.info.inputs,
-        prepared.train_count,
+        Catalogue.of(prepared),
         seed=3,
     )
     assert isinstance(model, Ranker)

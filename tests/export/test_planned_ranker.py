@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from recsys.bundle import Bundle
+from recsys.data.catalogue import Catalogue
 from recsys.data.prepared import Prepared
 from recsys.embeddings.config import EmbeddingsConfig
 from recsys.embeddings.plan import Block, ElementBlock, EmbeddingPlan, Origin, RowBlock
@@ -47,7 +48,7 @@ def embeddings(plan: Path | None) -> EmbeddingsConfig:
 
 def ranker(prepared: Prepared, plan: Path | None) -> Ranker:
     known = Vocabularies(prepared.frequencies, prepared.vocabulary)
-    model = make_model(CONFIG, embeddings(plan), prepared.info.inputs, prepared.train_count, 3, known)
+    model = make_model(CONFIG, embeddings(plan), prepared.info.inputs, Catalogue.of(prepared), 3, known)
     assert isinstance(model, Ranker)
     return model
 

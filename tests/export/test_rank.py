@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from recsys.bundle import Bundle
+from recsys.data.catalogue import Catalogue
 from recsys.data.reader import Examples
 from recsys.embeddings.config import EmbeddingsConfig
 from recsys.errors import BundleError, RequestError
@@ -62,7 +63,7 @@ def exported_ranker(exported: Exported, sequence: str, folder: Path) -> Path:
         RankerConfig.model_validate(config),
         EmbeddingsConfig.model_validate(plain),
         prepared.info.inputs,
-        prepared.train_count,
+        Catalogue.of(prepared),
         seed=3,
     )
     assert isinstance(model, Ranker)

@@ -10,6 +10,7 @@ import pytest
 
 from recsys._compat import tf
 from recsys.bundle import Bundle
+from recsys.data.catalogue import Catalogue
 from recsys.data.reader import Examples
 from recsys.embeddings.config import EmbeddingsConfig
 from recsys.errors import BundleError, RequestError
@@ -44,7 +45,7 @@ def make_ranker(exported: Exported, config: RankerConfig) -> Ranker:
         plain["tables"][table] |= {"served_precision": precision, "initializer": {"range": 1.0}}
     prepared = exported.prepared
     embeddings = EmbeddingsConfig.model_validate(plain)
-    model = make_model(config, embeddings, prepared.info.inputs, prepared.train_count, seed=3)
+    model = make_model(config, embeddings, prepared.info.inputs, Catalogue.of(prepared), seed=3)
     assert isinstance(model, Ranker)
     model.logits(Examples(prepared, "train", 8, seed=1).sample())
     return model

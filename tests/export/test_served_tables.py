@@ -13,6 +13,7 @@ import pytest
 
 from recsys._compat import tf
 from recsys.bundle import Bundle
+from recsys.data.catalogue import Catalogue
 from recsys.data.reader import Examples
 from recsys.embeddings.config import EmbeddingsConfig
 from recsys.embeddings.served import ServedFloats
@@ -51,7 +52,7 @@ def small(exported: Exported, changes: dict[str, dict[str, Any]]) -> TwoTower:
     embeddings = EmbeddingsConfig.model_validate(plain)
     prepared = exported.prepared
     vocabularies = Vocabularies(prepared.frequencies, prepared.vocabulary)
-    model = make_model(MODEL, embeddings, prepared.info.inputs, prepared.train_count, 1, vocabularies)
+    model = make_model(MODEL, embeddings, prepared.info.inputs, Catalogue.of(prepared), 1, vocabularies)
     assert isinstance(model, TwoTower)
     model.example_losses(Examples(prepared, "train", 8, seed=1).sample(), training=False)
     trained = {weight.name: weight for weight in exported.model.weights}

@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from recsys._compat import keras, tf
+from recsys.data.catalogue import Catalogue
 from recsys.data.prepared import Prepared
 from recsys.embeddings.config import EmbeddingsConfig
 from recsys.embeddings.optimizers import TableOptimizers
@@ -61,7 +62,7 @@ def ranker(world: Prepared, sequence: str, interaction: str, structure: str = "s
         RankerConfig.model_validate({"kind": "ranker", "mlp": {"hidden": [8]}} | config),
         embeddings,
         world.info.features,
-        world.train_count,
+        Catalogue.of(world),
         0,
     )
     assert isinstance(model, Ranker)

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from sklearn.metrics import roc_auc_score
 
 from recsys._compat import keras, tf
+from recsys.data.catalogue import Catalogue
 from recsys.data.prepared import Prepared
 from recsys.embeddings.config import EmbeddingsConfig
 from recsys.embeddings.optimizers import TableOptimizers
@@ -38,7 +39,7 @@ def ranker(world: Prepared, config: dict[str, Any], known: float = 1.0) -> Ranke
         RankerConfig.model_validate(config),
         embeddings,
         world.info.features,
-        world.train_count,
+        Catalogue.of(world),
         0,
         known={"loved": known},
     )

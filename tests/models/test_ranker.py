@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from recsys._compat import keras, tf
+from recsys.data.catalogue import Catalogue
 from recsys.data.prepared import Prepared
 from recsys.embeddings.config import EmbeddingsConfig
 from recsys.embeddings.optimizers import TableOptimizers
@@ -33,7 +34,7 @@ def ranker(world: Prepared, interaction: dict[str, Any] | None = None, **mlp: An
         RankerConfig.model_validate({"kind": "ranker", "interaction": interaction, "mlp": mlp}),
         embeddings,
         world.info.features,
-        world.train_count,
+        Catalogue.of(world),
         0,
     )
     assert isinstance(model, Ranker)

@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from recsys._compat import keras, tf
+from recsys.data.catalogue import Catalogue
 from recsys.data.prepared import Prepared
 from recsys.data.reader import Examples
 from recsys.embeddings.config import EmbeddingsConfig
@@ -33,7 +34,7 @@ def two_tower(world: Prepared, seed: int = 0, optimizer: dict[str, Any] = ADAM, 
         TwoTowerConfig.model_validate({"kind": "two_tower", **WITH_LAYERS, **config}),
         embeddings,
         world.info.features,
-        world.train_count,
+        Catalogue.of(world),
         seed,
     )
     assert isinstance(model, TwoTower)
@@ -182,7 +183,7 @@ def test_items_without_training_events_keep_the_loss_finite(world: Prepared) -> 
         TwoTowerConfig(kind="two_tower"),
         EmbeddingsConfig.model_validate(EMBEDDINGS),
         world.info.features,
-        np.zeros(30),
+        Catalogue(np.zeros(30)),
     )
     assert np.isfinite(model._log_q).all()
 
@@ -231,7 +232,7 @@ def test_a_model_without_dense_weights_trains(world: Prepared) -> None:
     features = {name: world.info.features[name] for name in ("user_id", "movie_id")}
     config = {"tables": {"t": {"dim": 8}}, "features": {"user_id": {"table": "t"}, "movie_id": {"table": "t"}}}
     embeddings = EmbeddingsConfig.model_validate(config)
-    model = TwoTower(TwoTowerConfig(kind="two_tower"), embeddings, features, world.train_count)
+    model = TwoTower(TwoTowerConfig(kind="two_tower"), embeddings, features, Catalogue.of(world))
     model.compile(TableOptimizers.of(embeddings), keras.optimizers.Adam(jit_compile=False), BATCH)
     inputs = batch(world)
     model.build_from(inputs)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from recsys._compat import keras, tf
+from recsys.data.catalogue import Catalogue
 from recsys.data.dataset import CategoricalInfo, FeatureInfo
 from recsys.embeddings.config import EmbeddingsConfig
 from recsys.embeddings.dnis import SelectedRows, frequency_block_of
@@ -45,7 +46,7 @@ def model_of(
     )
     known = Vocabularies(lambda name: counts[name], lambda name: np.array([]))
     config = RankerConfig.model_validate({"kind": "ranker", "interaction": interaction, "mlp": {"hidden": [hidden]}})
-    model = make_model(config, embeddings, features, np.ones(5), 0, known)
+    model = make_model(config, embeddings, features, Catalogue(np.ones(5)), 0, known)
     assert isinstance(model, Ranker)
     dense = keras.optimizers.Adam(1e-3, epsilon=1e-8, adaptive_epsilon=True, jit_compile=False)
     model.compile(TableOptimizers.of(embeddings), dense, 64)
@@ -84,7 +85,7 @@ def test_at_first_it_is_the_full_table() -> None:
     embeddings = EmbeddingsConfig.model_validate(
         {"tables": {"t": table}, "features": {name: {"table": "t"} for name in FEATURES}}
     )
-    full = make_model(selected.config, embeddings, FEATURES, np.ones(5), 0)
+    full = make_model(selected.config, embeddings, FEATURES, Catalogue(np.ones(5)), 0)
     assert isinstance(full, Ranker)
     np.testing.assert_array_equal(selected.logits(batch()), full.logits(batch()))
     store_of(selected).selection[0, 0].assign(0.0)

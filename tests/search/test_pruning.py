@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from recsys._compat import keras, tf
+from recsys.data.catalogue import Catalogue
 from recsys.data.prepared import Prepared
 from recsys.data.reader import Examples
 from recsys.embeddings.config import EmbeddingsConfig
@@ -43,7 +44,7 @@ def fields(prepared: Prepared) -> list[Field]:
 
 def model_of(prepared: Prepared, config: EmbeddingsConfig = CONFIG) -> EmbeddingModel:
     known = vocabularies(prepared)
-    model = make_model(model_config("two_tower", 0.0), config, prepared.info.features, prepared.train_count, 7, known)
+    model = make_model(model_config("two_tower", 0.0), config, prepared.info.features, Catalogue.of(prepared), 7, known)
     dense = make_dense_optimizer(TRAINING.dense_optimizer)
     model.compile(TableOptimizers.of(config), dense, TRAINING.batch_size)
     model.build_from(Examples(prepared, "train", 32, seed=7).sample())

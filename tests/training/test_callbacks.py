@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from recsys._compat import keras, tf
+from recsys.data.catalogue import Catalogue
 from recsys.data.prepared import Prepared
 from recsys.data.reader import Examples
 from recsys.embeddings.config import EmbeddingsConfig
@@ -35,7 +36,7 @@ class Training:
     def __init__(self, prepared: Prepared, folder: Path) -> None:
         self.examples = Examples(prepared, "train", 64, seed=1)
         embeddings = EmbeddingsConfig.model_validate(EMBEDDINGS)
-        self.model: EmbeddingModel = make_model(MODEL, embeddings, prepared.info.features, prepared.train_count, 1)
+        self.model: EmbeddingModel = make_model(MODEL, embeddings, prepared.info.features, Catalogue.of(prepared), 1)
         config = TrainingConfig(batch_size=64)
         self.model.compile(TableOptimizers.of(embeddings), make_dense_optimizer(config.dense_optimizer), 64)
         self.model.build_from(self.examples.sample())

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from recsys._compat import tf
+from recsys.data.catalogue import Catalogue
 from recsys.data.prepared import Prepared
 from recsys.data.reader import Examples
 from recsys.embeddings.config import EmbeddingsConfig
@@ -60,7 +61,7 @@ def ranker(
     mlp = {"hidden": [16], "dropout": dropout, "activation": activation}
     config = RankerConfig.model_validate({"kind": "ranker", "interaction": INTERACTIONS[interaction], "mlp": mlp})
     with made_for(precision):
-        model = make_model(config, embeddings, world.info.features, world.train_count, seed=7)
+        model = make_model(config, embeddings, world.info.features, Catalogue.of(world), seed=7)
         assert isinstance(model, Ranker)
         model.compile(TableOptimizers.of(embeddings), make_dense_optimizer(AdamConfig()), BATCH, xla=xla)
         model.build_from(Examples(world, "train", BATCH, seed=7).sample())

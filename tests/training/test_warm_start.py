@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from recsys._compat import tf
+from recsys.data.catalogue import Catalogue
 from recsys.data.dataset import CategoricalInfo, FeatureInfo, FingerprintInfo, NumericInfo, SequenceInfo, VectorInfo
 from recsys.embeddings.config import EmbeddingsConfig
 from recsys.embeddings.tables import Vocabularies
@@ -74,7 +75,7 @@ class World:
 
     def model(self, seed: int, config: RankerConfig | TwoTowerConfig = DEEP, trained: bool = False) -> Known:
         vocabularies = Vocabularies(self.frequencies, self.values.__getitem__)
-        model = make_model(config, self.config, self.features, [1.0], seed, vocabularies)
+        model = make_model(config, self.config, self.features, Catalogue([1]), seed, vocabularies)
         model.example_losses(self.batch(), training=False)
         if trained:
             rng = np.random.default_rng(seed)

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from recsys._compat import tf
+from recsys.data.catalogue import Catalogue
 from recsys.data.prepared import Prepared
 from recsys.data.reader import Examples
 from recsys.embeddings.config import EmbeddingsConfig
@@ -102,7 +103,7 @@ def main(world: Path, run: Path, options: dict[str, str]) -> None:
             model_config(kind, float(options.get("dropout", "0.2"))),
             embeddings,
             prepared.info.features,
-            prepared.train_count,
+            Catalogue.of(prepared),
             seed=7,
             vocabularies=Vocabularies(prepared.frequencies, prepared.vocabulary),
         )
