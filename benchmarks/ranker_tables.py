@@ -32,6 +32,8 @@ COMPARED = (
     ("din-softmax-dice", "din-softmax"),
     ("din-mba", "din"),
     ("din-softmax-mba", "din-softmax"),
+    ("din-dice-mba", "din"),
+    ("din-softmax-dice-mba", "din-softmax"),
     ("twin", "mean"),
     ("twin-projection", "twin"),
     ("dare", "twin"),

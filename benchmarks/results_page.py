@@ -123,17 +123,8 @@ def _seeds(name: str) -> list[RunRecord]:
 
 def _speed() -> str:
     """Whatever has been timed."""
-    parts = [_throughput(RESULTS / "ranker_throughput.json"), *table.tables().split("\n\n")]
-    return "\n\n".join(part.strip("\n") for part in parts if part and not part.startswith("| config")) + "\n"
-
-
-def _throughput(path: Path) -> str:
-    """Training rankers against FuxiCTR and DeepCTR."""
-    if not path.exists():
-        return "Training throughput against FuxiCTR and DeepCTR: not run yet."
-    import ranker_throughput
-
-    return ranker_throughput.table(list(json.loads(path.read_text())["cases"].values()))
+    parts = [part.strip("\n") for part in table.tables().split("\n\n")]
+    return "\n\n".join(part for part in parts if part and not part.startswith("| config")) + "\n"
 
 
 def _provenance() -> str:

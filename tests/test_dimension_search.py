@@ -5,14 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
+from numpy.typing import NDArray
 
 from recsys.data.config import SimulatedSource
 from recsys.data.simulator import simulated
 from recsys.dimension_search import DimensionSearch, Progress
+from recsys.dimension_search.dnis import SelectionSearch
+from recsys.dimension_search.workshop import Workshop
+from recsys.embeddings.dnis import SelectedRows
 from recsys.embeddings.plan import EmbeddingPlan
-from recsys.errors import ConfigError, SearchError
+from recsys.errors import ConfigError, DataError, SearchError
+from recsys.evaluation.model import Evaluated
 from recsys.experiment import Experiment
+from recsys.models.base import EmbeddingModel
+from recsys.search.config import DNISSearch, SelectionConfig
 from recsys.search.frontier import Promise, SearchRecord
 
 WORLD = {"users": 150, "items": 60, "events": 3_000, "seed": 3, "taste": 4.0}
@@ -118,6 +127,59 @@ def test_what_was_trained_before_the_kill_is_not_trained_again(done: Done) -> No
     assert all(each.seconds_left is None for each in early)
     assert {each.doing for each in early} <= trained | {"optembed: training the supernet"}
     assert done.second[-1].seconds_left is not None
+
+
+def test_a_selection_is_that_of_the_epoch_that_validates_best(done: Done, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of five epochs allowed it goes through three, and keeps the first; a killed search goes on to the same."""
+    experiment = Experiment.from_yaml(done.yaml, runs=done.runs)
+    full = Experiment.from_yaml(done.runs / "tiny-search" / "runs" / "full-seed0")
+    method = DNISSearch(kind="dnis", selection=SelectionConfig(epochs=5, patience=2))
+    told, selections = list[str](), list[NDArray[np.float32]]()
+    qualities = {1: 0.7, 2: 0.6, 3: 0.65}
+
+    def quality(model: EmbeddingModel, *_: object, **__: object) -> Evaluated:
+        (store,) = (table.store for table in model.embeddings.tables.values())
+        assert isinstance(store, SelectedRows)
+        selections.append(store.selection.numpy())
+        return Evaluated({"model": {"auc": qualities[len(told) + 1]}}, {})
+
+    def report(doing: str) -> None:
+        told.append(doing)
+        if len(told) == 2 and not killed:
+            killed.append(doing)
+            raise KeyboardInterrupt
+
+    killed = list[str]()
+    monkeypatch.setattr("recsys.dimension_search.dnis.evaluate_model", quality)
+    shop = Workshop(experiment, done.runs / "patience")
+    with pytest.raises(KeyboardInterrupt):
+        SelectionSearch(shop, method, full, report).plan(BUDGET)
+    searched = SelectionSearch(shop, method, full, report)
+    plan = searched.plan(BUDGET)
+    assert told == [f"dnis: epoch {epoch} of at most 5" for epoch in (1, 2, 3)]
+    (store,) = (table.store for table in searched._searched.embeddings.tables.values())
+    assert isinstance(store, SelectedRows)
+    np.testing.assert_array_equal(store.selection.numpy(), selections[0])
+    assert (selections[0] != selections[1]).any()
+    again = SelectionSearch(shop, method, full, report).plan(BUDGET)
+    assert len(told) == 3
+    assert again.digest == plan.digest
+
+
+def test_nothing_to_validate_is_said_before_anything_is_trained(done: Done, tmp_path: Path) -> None:
+    rows = pd.DataFrame({"user_id": [1, 1, 2, 2, 3, 3], "item_id": [1, 2, 2, 3, 1, 3], "time": [1, 2, 1, 2, 1, 2]})
+    rows.to_parquet(tmp_path / "events.parquet")
+    overrides = [
+        f"data.source.events={tmp_path / 'events.parquet'}",
+        "data.split={kind: leave_last_out}",
+        "data.sampled_negatives={per_positive: 1}",
+        "schema.timestamp=time",
+        "training.batch_size=2",
+    ]
+    experiment = Experiment.from_yaml(done.yaml, overrides, tmp_path / "runs")
+    with pytest.raises(DataError, match="the valid part of the leave_last_out split has no rows"):
+        DimensionSearch(experiment, Promise(budget=100)).run()
+    assert not (tmp_path / "runs" / "tiny-search").exists()
 
 
 def test_searches_are_held_against_controls_and_cost_is_told_in_trainings(done: Done) -> None:

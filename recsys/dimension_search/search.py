@@ -34,7 +34,7 @@ from recsys.dimension_search.optembed import FOLDER as OPTEMBED
 from recsys.dimension_search.optembed import SupernetSearch
 from recsys.dimension_search.workshop import Workshop
 from recsys.embeddings.plan import EmbeddingPlan, Origin
-from recsys.errors import ConfigError, DataError
+from recsys.errors import ConfigError
 from recsys.evaluation import RunRecord, evaluate_model
 from recsys.experiment import Experiment
 from recsys.experiment_config import ExperimentConfig
@@ -126,10 +126,10 @@ class DimensionSearch:
 
         Raises:
             ConfigError: nothing in the experiment can be made smaller; or a method has made plans with other settings.
-            DataError: the data cannot be used, or nothing validates.
+            DataError: the data cannot be used, or no part of them validates.
             SearchError: no plan keeps the promise; the record is written all the same.
         """
-        self._check_validation()
+        _ = self._shop.fields  # what is wrong with the data or the tables shows before anything is written
         self._check_settings()
         trials = [self._trained(candidate) for candidate in _distinct(self._candidates())]
         record = self._record(trials)
@@ -141,13 +141,6 @@ class DimensionSearch:
             write_text(self.folder / "search.json", record.model_dump_json(indent=2) + "\n")
             frontier_picture(record).savefig(self.folder / "frontier.png")
         return record
-
-    def _check_validation(self) -> None:
-        """Validation chooses: the epochs, the widths, the plan."""
-        info = self._shop.experiment.prepared.info
-        if info.counts.valid == 0:
-            cure = "enlarge data.split's share of it, or choose another split"
-            raise DataError(f"{info.name}: valid", "0 examples", "some, by which a search chooses", cure)
 
     def _check_settings(self) -> None:
         """Plans are made once, so a method that has made some keeps its settings."""
