@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
-from rankers import DATA, LONG, METHODS, RATE, SEEDS, TUNING, Data, Negatives, Run
+from rankers import DATA, LONG, METHODS, SEEDS, TUNING, Data, Negatives, Run
 from table import markdown, mean_of
 
 from recsys.evaluation.comparison import Difference
@@ -77,16 +77,18 @@ def gains(data: Data, method: str, base: str, metric: str = "gauc") -> list[floa
 
 
 def _tuned() -> str:
-    """How the learning rate was found."""
+    """How the learning rates were found."""
     if not TUNING.exists():
-        return f"The learning rate is {RATE:g} for all; no other hyper-parameter was searched."
+        return "Not tuned yet: `python benchmarks/rankers.py --tune`."
     found = json.loads(TUNING.read_text())
     said = "; ".join(
         f"{METHODS[name].shown} " + ", ".join(f"{max(aucs):.4f} at {rate}" for rate, aucs in rates.items())
         for name, rates in found.items()
     )
-    text = f"The learning rate is {RATE:g} for all, after a look at the validation AUC on amazon-beauty ({said});"
-    return f"{text} no other hyper-parameter was searched."
+    return (
+        f"Each method's learning rate is the one that validates best on amazon-beauty with uniform negatives, seed 0 "
+        f"(AUC: {said}); its variants have the same. No other hyper-parameter was searched."
+    )
 
 
 def _findings(logs: Sequence[Data]) -> str:

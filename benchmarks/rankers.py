@@ -36,9 +36,8 @@ Negatives = Literal["uniform", "popularity"]
 SEEDS = (0, 1, 2)
 DIM = 16
 """Of every table."""
-RATES = (1e-3, 3e-3, 1e-2)
-"""Learning rates of tables and dense weights that were tried, on validation alone."""
-RATE = 3e-3
+RATES = (3e-2, 1e-2, 3e-3)
+"""Learning rates of tables and dense weights; each main method has the one that validates best on the first log."""
 MBA = "decay: {kind: mini_batch_aware, rate: 0.01}"
 METRICS = ("auc", "gauc", "logloss")
 COSINES = 20
@@ -133,6 +132,23 @@ class Method:
     mba: bool = False
     decoupled: bool = False
 
+    @property
+    def rate(self) -> float:
+        """The learning rate that validates best; variants have that of the main method that they vary."""
+        name = self.name
+        while name not in MAIN:
+            name = str(METHODS[name].against)
+        found = _tuning().get(name, {})
+        missing = [f"{rate:g}" for rate in RATES if f"{rate:g}" not in found]
+        if missing:
+            raise SystemExit(f"{name} is not tuned at {', '.join(missing)}: python benchmarks/rankers.py --tune")
+        return float(max(found, key=lambda rate: max(found[rate])))
+
+
+def _tuning() -> dict[str, dict[str, list[float]]]:
+    """Validation AUC of each epoch, by main method and learning rate."""
+    return json.loads(TUNING.read_text()) if TUNING.exists() else {}
+
 
 def _din(name: str, shown: str, softmax: bool, against: str, dice: bool = False, mba: bool = False) -> Method:
     activation = "dice" if dice else "prelu"
@@ -172,13 +188,19 @@ class Run:
     data: Data
     method: Method
     seed: int
-    rate: float = RATE
+    tried: float | None = None
+    """A learning rate, for tuning."""
 
     @property
     def name(self) -> str:
         """Of the run directory."""
-        tuned = "" if self.rate == RATE else f"-rate{self.rate:g}"
-        return f"{self.data.name}-{self.method.name}-seed{self.seed}{tuned}"
+        tuning = "" if self.tried is None else f"-rate{self.tried:g}"
+        return f"{self.data.name}-{self.method.name}-seed{self.seed}{tuning}"
+
+    @property
+    def rate(self) -> float:
+        """The learning rate."""
+        return self.method.rate if self.tried is None else self.tried
 
     @property
     def path(self) -> Path:
@@ -327,13 +349,13 @@ def study(runs: Path, first: int | None, only: list[str] | None) -> None:
 
 
 def tune(runs: Path) -> None:
-    """The best validation AUC of each learning rate, on one log, of a method without and one with attention."""
-    found = json.loads(TUNING.read_text()) if TUNING.exists() else {}
-    data = DATA["amazon-beauty-uniform"]
-    for rate in RATES:
-        for name in ("mean", "din"):
+    """The validation AUC of each main method at each learning rate, on one log."""
+    data = DATA[FIRST[0]]
+    for name in MAIN:
+        for rate in RATES:
+            found = _tuning()
             if f"{rate:g}" not in found.get(name, {}):
-                history = Run(data, METHODS[name], 0, rate).experiment(runs).train().history
+                history = Run(data, METHODS[name], SEEDS[0], rate).experiment(runs).train().history
                 aucs = [round(epoch["val_auc"], 5) for epoch in history]
                 found.setdefault(name, {})[f"{rate:g}"] = aucs
                 write_text(TUNING, json.dumps(found, indent=1) + "\n")
