@@ -403,6 +403,7 @@ class Experiment:
     def _listeners(self) -> list[keras.callbacks.Callback]:
         from recsys.evaluation import evaluate_model
         from recsys.training.callbacks import standard_callbacks
+        from recsys.training.mining import Mining
 
         def validate() -> dict[str, float]:
             found = evaluate_model(self.model, self.prepared, "valid", self.config.evaluation, validation=True)
@@ -410,6 +411,8 @@ class Experiment:
 
         logs = self.folder / "logs" if self.is_chief else None
         found = standard_callbacks(self.config.training, self.monitor, validate, self._checkpoints.save_best, logs)
+        if self.config.mined is not None:
+            found.append(Mining(self.config.mined, self.prepared, self.config.seed))
         return found + self._callbacks
 
     def _timed(self, stage: str) -> AbstractContextManager[None]:

@@ -14,7 +14,8 @@ from recsys.embeddings.config import EmbeddingsConfig, StoredRows
 from recsys.evaluation.config import EvaluationConfig, InHistorySlices
 from recsys.export.config import RetrievalConfig
 from recsys.interactions.config import AttentionConfig, CrossConfig
-from recsys.models.config import ModelConfig, RankerConfig
+from recsys.models.config import ModelConfig, RankerConfig, TwoTowerConfig
+from recsys.objectives.config import InBatchSoftmaxConfig, MinedConfig, StreamingConfig
 from recsys.schema.config import SchemaConfig, Sequence
 from recsys.search.config import SearchConfig
 from recsys.training.config import TrainingConfig
@@ -63,6 +64,12 @@ class ExperimentConfig(Config):
             "search": SearchConfig(),
         }
         return digest(self.model_copy(update=parts))
+
+    @property
+    def mined(self) -> MinedConfig | None:
+        """The hard negatives that training mines, if it mines any."""
+        loss = self.model.loss if isinstance(self.model, TwoTowerConfig) else None
+        return loss.mined if isinstance(loss, InBatchSoftmaxConfig) else None
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
@@ -121,6 +128,7 @@ class ExperimentConfig(Config):
         if self.table_schema.propensity is not None and self.data.negatives is None:
             text = "off-policy estimates need the events without reward too; say in data.negatives which they are"
             found.append((("schema", "propensity"), text))
+        found += self._loss_problems(model)
         widths, sound = {}, not self.embeddings.problems(self.table_schema)
         for name, tower, features in (
             ("query", model.query, self.table_schema.inputs("user", "context")),
@@ -134,6 +142,34 @@ class ExperimentConfig(Config):
         if len(set(widths.values())) > 1:
             text = f"the query tower ends in {widths['query']} units, the item tower in {widths['item']}"
             found.append((("model",), f"{text}; set both towers' output_dim to one width"))
+        elif widths:
+            found += [(("model", "matryoshka"), text) for text in model.prefix_problems(widths["item"])]
+        return found
+
+    def _loss_problems(self, model: TwoTowerConfig) -> list[Misfit]:
+        """What a loss asks of the training."""
+        found, loss, place = list[Misfit](), model.loss, ("model", "loss")
+        asynchronous = self.training.strategy == "parameter_server"
+        if not isinstance(loss, InBatchSoftmaxConfig):
+            return found
+        if asynchronous and isinstance(loss.log_q, StreamingConfig):
+            text = "steps of parameter servers have no order, so intervals mean nothing; choose counts"
+            found.append(((*place, "log_q", "kind"), text))
+        candidates = self.training.batch_size + loss.uniform_negatives
+        if loss.hardest is not None and loss.hardest >= candidates:
+            text = f"{loss.hardest} of a batch's {candidates} candidates are all; lower it, or remove it"
+            found.append(((*place, "hardest"), text))
+        if loss.mined is None:
+            return found
+        if asynchronous:
+            text = "parameter servers train in no epochs of one order; remove it, or choose another training.strategy"
+            found.append(((*place, "mined"), text))
+        if loss.mined.from_epoch > self.training.epochs:
+            text = f"{loss.mined.from_epoch}, but there are {self.training.epochs} epochs: nothing is mined; lower it"
+            found.append(((*place, "mined", "from_epoch"), text))
+        if self.training.early_stopping is None:
+            text = "null, but model.loss.mined may find what users want next, and only validation shows; set it"
+            found.append((("training", "early_stopping"), text))
         return found
 
     def _ranker_problems(self, model: RankerConfig) -> list[Misfit]:

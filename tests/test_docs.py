@@ -9,6 +9,8 @@ import pytest
 
 from recsys.config.load import load
 from recsys.experiment_config import ExperimentConfig
+from recsys.models.config import TwoTowerConfig
+from recsys.objectives.config import InBatchSoftmaxConfig
 from tests.documented import blocks, commands, must_parse
 
 ROOT = Path(__file__).parents[1]
@@ -91,3 +93,16 @@ def test_the_yaml_of_evaluation_is_sound(tmp_path: Path) -> None:
     config = load(tmp_path / "page.yaml", ExperimentConfig).config
     assert len(config.evaluation.slices) == 5
     assert not config.table_schema.features["country"].input
+
+
+def test_the_yaml_of_two_tower_losses_is_sound(tmp_path: Path) -> None:
+    """In the README's experiment."""
+    (block,) = blocks((ROOT / "docs" / "methods" / "two_tower_losses.md").read_text(encoding="utf-8"), "yaml")
+    (readme,) = blocks((ROOT / "README.md").read_text(encoding="utf-8"), "yaml")
+    (tmp_path / "readme.yaml").write_text(readme, encoding="utf-8")
+    (tmp_path / "page.yaml").write_text("include: [readme.yaml]\n" + block, encoding="utf-8")
+    model = load(tmp_path / "page.yaml", ExperimentConfig).config.model
+    assert isinstance(model, TwoTowerConfig)
+    assert isinstance(model.loss, InBatchSoftmaxConfig)
+    assert model.loss.mined is not None
+    assert model.matryoshka == (16, 32)

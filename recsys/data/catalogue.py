@@ -22,10 +22,12 @@ class Catalogue:
         train_count: [N] positive training events of each item.
         features: encoded item features that the model reads, each [N, ...], as a batch holds them; they may be left out
             where nothing asks for them.
+        users: U, how many users the data have, for what keeps something of each.
     """
 
-    def __init__(self, train_count: ArrayLike, features: Mapping[str, NDArray] | None = None) -> None:
+    def __init__(self, train_count: ArrayLike, features: Mapping[str, NDArray] | None = None, users: int = 0) -> None:
         self.train_count = np.asarray(train_count, np.int64)
+        self.users = users
         self.columns = dict(features or {})
         self._tensors: dict[str, tf.Tensor] = {}
         lengths = {name: len(column) for name, column in self.columns.items() if len(column) != self.size}
@@ -35,7 +37,7 @@ class Catalogue:
     @classmethod
     def of(cls, prepared: Prepared) -> Self:
         """Of a prepared data set."""
-        return cls(prepared.train_count, prepared.item_features)
+        return cls(prepared.train_count, prepared.item_features, prepared.info.counts.users)
 
     @property
     def size(self) -> int:

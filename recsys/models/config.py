@@ -9,7 +9,12 @@ from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 from recsys.config.base import Config, Many, Misfit, default_tag, misfits
 from recsys.data.config import MAIN_LABEL
 from recsys.interactions.config import InteractionConfig, SequenceConfig
-from recsys.objectives.config import BinaryCrossEntropyConfig, InBatchSoftmaxConfig, PointwiseLossConfig
+from recsys.objectives.config import (
+    BinaryCrossEntropyConfig,
+    InBatchSoftmaxConfig,
+    PointwiseLossConfig,
+    RetrievalLossConfig,
+)
 
 Rate = Annotated[float, Field(ge=0.0, lt=1.0)]
 
@@ -44,7 +49,21 @@ class TwoTowerConfig(Config):
     item: TowerConfig = TowerConfig()
     normalize: bool = True
     """Scale both vectors to length 1."""
-    loss: InBatchSoftmaxConfig = InBatchSoftmaxConfig()
+    loss: RetrievalLossConfig = InBatchSoftmaxConfig()
+    """What is trained."""
+    matryoshka: Many[PositiveInt] = ()
+    """Widths, rising, of prefixes of the vectors that are trained to serve by themselves, each scaled to length 1 where
+    the vectors are."""
+
+    def prefix_problems(self, width: int) -> list[str]:
+        """What is wrong with `matryoshka` for towers that end in `width` units."""
+        found = []
+        if list(self.matryoshka) != sorted(set(self.matryoshka)):
+            found.append(f"{list(self.matryoshka)} does not rise; sort the widths, and name each once")
+        if any(prefix >= width for prefix in self.matryoshka):
+            text = f"{max(self.matryoshka)} is no prefix of {width} units, which are trained in any case"
+            found.append(f"{text}; name smaller widths, or raise output_dim")
+        return found
 
 
 class HeadConfig(MLPConfig):

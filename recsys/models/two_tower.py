@@ -17,7 +17,7 @@ from recsys.embeddings.tables import Vocabularies
 from recsys.models.base import Batch, EmbeddingModel, FeatureWeight
 from recsys.models.config import TowerConfig, TwoTowerConfig
 from recsys.models.layers import MLP
-from recsys.objectives.in_batch_softmax import in_batch_softmax
+from recsys.objectives.retrieval import RetrievalLoss
 
 
 class Tower(keras.layers.Layer):
@@ -74,7 +74,7 @@ class Tower(keras.layers.Layer):
 
 
 class TwoTower(EmbeddingModel):
-    """Query and item tower trained by in-batch softmax.
+    """Query and item tower, trained to put an example's item above others.
 
     Args:
         config: the towers and the loss.
@@ -96,12 +96,17 @@ class TwoTower(EmbeddingModel):
     ) -> None:
         super().__init__(embeddings, features, seed, vocabularies)
         self.config = config
-        self.catalogue = catalogue
         self.query_tower = Tower(config.query, config.normalize, self.embeddings, seed, self.global_step, "query_tower")
         self.item_tower = Tower(config.item, config.normalize, self.embeddings, seed, self.global_step, "item_tower")
-        counts = catalogue.train_count.astype(np.float64)
-        # Items without training events are never candidates in training; the floor only keeps their logarithm finite.
-        self._log_q = tf.constant(np.log(np.maximum(counts, 0.5) / max(counts.sum(), 1.0)), tf.float32)
+        self.objective = RetrievalLoss(
+            config.loss,
+            catalogue,
+            lambda features, training: self.item_tower(features, training=training),
+            seed,
+            self.global_step,
+            config.matryoshka,
+            config.normalize,
+        )
 
     def query_vectors(
         self, features: Mapping[str, NDArray], served: Mapping[str, ServedRows] | None = None
@@ -121,8 +126,6 @@ class TwoTower(EmbeddingModel):
         return query + self._feature_weights(("item",), self.item_tower.input_weights())
 
     def example_losses(self, batch: Batch, training: bool) -> tf.Tensor:
-        """[b] in-batch softmax of each example."""
+        """[b] the loss of each example's item against others."""
         query = self.query_tower(batch["query"], training=training)
-        item = self.item_tower(batch["item"], training=training)
-        log_q = tf.gather(self._log_q, batch["item_index"])
-        return in_batch_softmax(self.config.loss, query, item, batch["item_index"], log_q)
+        return self.objective(query, batch["item"], batch["item_index"], batch.get("user_index"), training)

@@ -1,7 +1,11 @@
 from .config import BinaryCrossEntropyConfig as BinaryCrossEntropyConfig
+from .config import BPRConfig as BPRConfig
 from .config import FocalConfig as FocalConfig
+from .config import FullSoftmaxConfig as FullSoftmaxConfig
 from .config import InBatchSoftmaxConfig as InBatchSoftmaxConfig
 from .config import PointwiseLossConfig as PointwiseLossConfig
-from .in_batch_softmax import in_batch_softmax as in_batch_softmax
+from .config import RetrievalLossConfig as RetrievalLossConfig
+from .config import SampledSoftmaxConfig as SampledSoftmaxConfig
 from .pointwise import log_odds as log_odds
 from .pointwise import pointwise_loss as pointwise_loss
+from .retrieval import RetrievalLoss as RetrievalLoss

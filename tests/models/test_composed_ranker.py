@@ -125,7 +125,7 @@ def test_the_product_with_the_target_stands_beside_the_mean(world: Prepared) -> 
     for aware in (False, True):
         config = RankerConfig.model_validate({"kind": "ranker", "sequence": {"kind": "mean", "target_aware": aware}})
         features = world.info.features
-        model = make_model(config, EmbeddingsConfig.model_validate(tables("mean")), features, world.train_count, 0)
+        model = make_model(config, EmbeddingsConfig.model_validate(tables("mean")), features, Catalogue.of(world), 0)
         embedded = model.embeddings({**batch["query"], **batch["item"]})
         means[aware] = model._history(embedded).main.numpy()
         target = embedded.vectors()["movie_id"].numpy()

@@ -179,13 +179,10 @@ def test_log_q_is_the_share_of_the_training_events(world: Prepared) -> None:
 
 
 def test_items_without_training_events_keep_the_loss_finite(world: Prepared) -> None:
-    model = TwoTower(
-        TwoTowerConfig(kind="two_tower"),
-        EmbeddingsConfig.model_validate(EMBEDDINGS),
-        world.info.features,
-        Catalogue(np.zeros(30)),
-    )
-    assert np.isfinite(model._log_q).all()
+    embeddings = EmbeddingsConfig.model_validate(EMBEDDINGS)
+    config = TwoTowerConfig.model_validate({"kind": "two_tower", **WITH_LAYERS})
+    model = TwoTower(config, embeddings, world.info.features, Catalogue(np.zeros(30)))
+    assert np.isfinite(model.example_losses(batch(world), training=False)).all()
 
 
 @pytest.mark.parametrize("kind", ["lazy_adam", "rowwise_adagrad", "adagrad"])
