@@ -4,9 +4,11 @@
     python benchmarks/dimension_search.py --floors                            the smallest bytes of what needs no search
     python benchmarks/dimension_search.py --once                              one training of each; how long all take
 
-A search is that of the command, `DimensionSearch`; it leaves its record in benchmarks/results/dimension-search/, and
-what the bundles of the full model and of the chosen plan take in memory beside it. A killed study goes on where it
-stopped, inside a search too. Run it on one thread a data set: OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1.
+A search is that of the command, `DimensionSearch`, of one method; it leaves its record in
+benchmarks/results/dimension-search/DATA/METHOD.json, and what the bundles of the full model and of the smallest plans
+take in memory beside them. A killed study goes on where it stopped, inside a search too, as long as its run directories
+are there; without them it begins with the methods that have no record. Run it on one thread a data set:
+OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1. `docs/results.md` is made of the records by benchmarks/results_page.py.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import argparse
 import json
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -34,8 +36,7 @@ from recsys.search.frontier import FULL, Promise, SearchRecord
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results" / "dimension-search"
-SIZES = "[0.5, 0.25, 0.1, 0.05]"
-CONTROLS = ("magnitude", "uniform", "frequency_cut", "mixed_dim", "int8", "multiplexed")
+SIZES = (0.5, 0.25, 0.1, 0.05)
 RELATIVE_LOSS = 0.001
 """Of the monitored metric: the goal."""
 
@@ -55,9 +56,9 @@ class Study:
     """In steps, so that a training reaches most of the sparsity."""
 
     @property
-    def record(self) -> Path:
-        """Of the search."""
-        return RESULTS / f"{self.name}.json"
+    def folder(self) -> Path:
+        """Of the records."""
+        return RESULTS / self.name
 
     @property
     def memory(self) -> Path:
@@ -69,18 +70,34 @@ class Study:
         """A tenth of a percent."""
         return Promise(max_loss=round(RELATIVE_LOSS * self.expected, 5))
 
-    def experiment(self, runs: Path) -> Experiment:
-        """From the YAML."""
+    @property
+    def methods(self) -> dict[str, str]:
+        """In the order in which they are tried; of each, `search.methods`."""
         evolution = f"evolution: {{generations: {self.generations}}}"
-        methods = [
-            f"{{kind: optembed, alpha: 0.03, threshold_learning_rate: 0.03, {evolution}}}",
-            "{kind: dnis, selection: {epochs: 3}}",
-            f"{{kind: gradual_pruning, unit: {self.pruning_unit}}}",
-            *(f"{{kind: {kind}}}" for kind in CONTROLS),
-        ]
-        search = [f"search.sizes={SIZES}", f"search.seeds={self.seeds}", f"search.methods=[{', '.join(methods)}]"]
+        settings = {
+            "optembed": f"alpha: 0.03, threshold_learning_rate: 0.03, {evolution}",
+            "dnis": "selection: {epochs: 5}",
+            "gradual_pruning": f"unit: {self.pruning_unit}",
+        }
+        kinds = ("uniform", "int8", "magnitude", "dnis", "optembed", "gradual_pruning", "frequency_cut", "mixed_dim")
+        own = {kind: f", {settings[kind]}" if kind in settings else "" for kind in (*kinds, "multiplexed")}
+        return {kind: f"{{kind: {kind}{more}}}" for kind, more in own.items()}
+
+    def experiment(self, runs: Path, methods: Sequence[str]) -> Experiment:
+        """From the YAML, for a search by these methods."""
+        tried = ", ".join(self.methods[method] for method in methods)
+        search = [f"search.sizes={list(SIZES)}", f"search.seeds={self.seeds}", f"search.methods=[{tried}]"]
         own = [f"name={self.name}", "training.tensorboard=false", *self.overrides, *search]
         return Experiment.from_yaml(ROOT / "configs" / self.config, own, runs)
+
+    def records(self) -> dict[str, SearchRecord]:
+        """Those that there are, by method."""
+        paths = {method: self.folder / f"{method}.json" for method in self.methods}
+        return {
+            method: SearchRecord.model_validate_json(path.read_bytes())
+            for method, path in paths.items()
+            if path.exists()
+        }
 
 
 STUDIES = (
@@ -129,24 +146,29 @@ STUDIES = (
 
 def study(which: Study, runs: Path) -> None:
     """Searches and measures what has no record."""
-    experiment = which.experiment(runs)
-    search = DimensionSearch(experiment, which.promise, _tell)
-    if not which.record.exists():
+    for method in which.methods:
+        path = which.folder / f"{method}.json"
+        if path.exists():
+            continue
+        search = DimensionSearch(which.experiment(runs, [method]), which.promise, _tell)
         try:
             search.run()
         except SearchError as error:
             print(error, flush=True)
-        write_text(which.record, (search.folder / "search.json").read_text(encoding="utf-8"))
-    if not which.memory.exists():
-        taken = {name: vars(footprint(bundle)) for name, bundle in _bundles(which, search.folder)}
+        write_text(path, (search.folder / "search.json").read_text(encoding="utf-8"))
+    folder = runs / f"{which.name}-search"
+    if not which.memory.exists() and folder.exists():
+        taken = {name: vars(footprint(bundle)) for name, bundle in _bundles(which, folder)}
         write_text(which.memory, json.dumps(taken, indent=2) + "\n")
 
 
 def _bundles(which: Study, folder: Path) -> Iterator[tuple[str, Path]]:
-    """The full model's, the chosen plan's, and that of the smallest plan."""
-    record = SearchRecord.model_validate_json(which.record.read_bytes())
-    smallest = min((trial for trial in record.trials if trial.plan), key=lambda trial: trial.bytes)
-    for name in dict.fromkeys([FULL, record.chosen or FULL, smallest.name]):
+    """The full model's, that of the smallest plan that keeps the promise, and that of the smallest plan."""
+    records = which.records().values()
+    plans = [trial for record in records for trial in record.trials if trial.plan]
+    kept = [trial for record in records for trial in record.trials if trial.name == record.chosen]
+    smallest = [min(each, key=lambda trial: trial.bytes).name for each in (kept, plans) if each]
+    for name in dict.fromkeys([FULL, *smallest]):
         run = next((folder / "runs").glob(f"{name}-seed*"))
         yield name, Experiment.from_yaml(run).export()
 
@@ -158,7 +180,7 @@ def _tell(progress: Progress) -> None:
 
 def once(which: Study, runs: Path) -> None:
     """One training of the full model, and what all of them would take: each costs about the same, whatever its plan."""
-    experiment = replace(which, name=f"{which.name}-once").experiment(runs)
+    experiment = replace(which, name=f"{which.name}-once").experiment(runs, list(which.methods))
     experiment.prepare()
     start = time.process_time()
     experiment.train()
@@ -175,7 +197,7 @@ def once(which: Study, runs: Path) -> None:
 
 def floors(which: Study, runs: Path) -> list[list[str]]:
     """The smallest bytes of each control, and their share of the full tables'."""
-    fields = Workshop(which.experiment(runs), runs / "none").fields
+    fields = Workshop(which.experiment(runs, list(which.methods)), runs / "none").fields
     narrow = [replace(field, served="int8") for field in fields]
     full = sum(4 * field.ids * field.dim for field in fields)
     origin = Origin(method="floor")

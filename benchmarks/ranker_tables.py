@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
 from rankers import DATA, LONG, METHODS, SEEDS, TUNING, Data, Negatives, Run
-from table import markdown, mean_of
+from table import joined, markdown, mean_of
 
 from recsys.evaluation.comparison import Difference
 from recsys.evaluation.record import RunRecord
@@ -262,9 +262,3 @@ def _attention(logs: Sequence[Data]) -> str:
 def _diagnoses(data: Data, method: str) -> list[dict[str, Any]]:
     paths: list[Path] = [Run(data, METHODS[method], seed).attention_path for seed in SEEDS]
     return [json.loads(path.read_text()) for path in paths if path.exists()]
-
-
-def joined(parts: Iterable[str]) -> str:
-    """As a sentence lists them."""
-    *others, last = parts
-    return f"{', '.join(others)} and {last}" if others else last

@@ -15,14 +15,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import autoint
+import dimension_tables
 import embedding_quality
 import long_histories
 import methods
 import ranker_tables
 import table
 import unified_embedding
-from ranker_tables import joined
-from table import markdown, write_marked
+from table import joined, markdown, write_marked
 
 from recsys.evaluation.record import RunRecord
 
@@ -57,6 +57,7 @@ def sections() -> dict[str, str]:
         "long-histories": _long_histories(),
         "long-search": _long_search(RESULTS / "long_search.json"),
         "retrieval": _retrieval(),
+        **dimension_tables.sections(),
         "methods": methods.frontier(),
         "multiplexed": unified.partition("\n\n")[2],
         "precision": quality[embedding_quality.METHODS / "quantized.md"],

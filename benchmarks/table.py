@@ -43,6 +43,12 @@ def marked(page: str, marks: tuple[str, str] = MARKS) -> tuple[str, str, str]:
     return before, between, after
 
 
+def joined(parts: Iterable[str]) -> str:
+    """As a sentence lists them."""
+    *others, last = parts
+    return f"{', '.join(others)} and {last}" if others else last
+
+
 def write_marked(path: Path, text: str, marks: tuple[str, str] = MARKS) -> None:
     """Puts `text` between the marks of a page."""
     before, _, after = marked(path.read_text(encoding="utf-8"), marks)
