@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from recsys.data.dataset import Part
     from recsys.data.prepared import Prepared
     from recsys.data.reader import Examples
+    from recsys.data.sequences import Sequences
     from recsys.evaluation import Champion, RunRecord
     from recsys.evaluation.explanation import Explanation
     from recsys.evaluation.inspection import Inspection
@@ -321,7 +322,7 @@ class Experiment:
             model.compile(
                 TableOptimizers.of(config.embeddings, training_rows(model.embeddings, self._examples.once())),
                 make_dense_optimizer(config.training.dense_optimizer),
-                config.training.batch_size,
+                self._examples.examples_per_step,
                 config.training.clip_norm,
                 config.training.xla,
             )
@@ -381,10 +382,13 @@ class Experiment:
         return earlier
 
     @cached_property
-    def _examples(self) -> Examples:
+    def _examples(self) -> Examples | Sequences:
         from recsys.data.reader import Examples
+        from recsys.data.sequences import Sequences
 
         config = self.config
+        if config.training.examples == "sequences":
+            return Sequences(self.prepared, config.training.batch_size, config.seed)
         positives_only = isinstance(config.model, TwoTowerConfig)  # its negatives are the batch's other items
         return Examples(self.prepared, "train", config.training.batch_size, config.seed, positives_only)
 

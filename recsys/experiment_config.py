@@ -13,7 +13,7 @@ from recsys.data.config import DataConfig, DuckDBEngine
 from recsys.embeddings.config import EmbeddingsConfig, StoredRows
 from recsys.evaluation.config import EvaluationConfig, InHistorySlices
 from recsys.export.config import RetrievalConfig
-from recsys.interactions.config import AttentionConfig, CrossConfig
+from recsys.interactions.config import AttentionConfig, CrossConfig, EncoderConfig, SequenceConfig
 from recsys.models.config import ModelConfig, RankerConfig, TwoTowerConfig
 from recsys.objectives.config import InBatchSoftmaxConfig, MinedConfig, StreamingConfig
 from recsys.schema.config import SchemaConfig, Sequence
@@ -95,12 +95,11 @@ class ExperimentConfig(Config):
     def _table_problems(self) -> list[Misfit]:
         """What a table asks of the model and of the devices."""
         found = list[Misfit]()
-        if not isinstance(self.model, RankerConfig) or self.model.sequence is None:
+        if self._reader is None:
             for name in self._kept_sequences():
+                key = "model.sequence" if isinstance(self.model, RankerConfig) else "model.query.sequence"
                 text = f"the {self.model.kind} has no layer that reads a sequence; choose mean, sum or sqrtn"
-                if isinstance(self.model, RankerConfig):
-                    text += ", or give it one: model.sequence"
-                found.append((("embeddings", "features", name, "pooling"), text))
+                found.append((("embeddings", "features", name, "pooling"), f"{text}, or give it one: {key}"))
         if self.training.strategy == "parameter_server":
             for name, table in self.embeddings.tables.items():
                 if isinstance(table, StoredRows) and table.precision != "float32":
@@ -111,10 +110,17 @@ class ExperimentConfig(Config):
                 found.append((("embeddings", "plan"), text))
         return found
 
+    @property
+    def _reader(self) -> SequenceConfig | EncoderConfig | None:
+        """Of histories that stay sequences."""
+        return self.model.sequence if isinstance(self.model, RankerConfig) else self.model.query.sequence
+
     def _model_problems(self) -> list[Misfit]:
         model, found = self.model, list[Misfit]()
+        if self.training.examples == "sequences":
+            found += self._windows_problems()
         if isinstance(model, RankerConfig):
-            return self._ranker_problems(model)
+            return found + self._ranker_problems(model)
         if self.training.xla:
             found.append((("training", "xla"), "compiles rankers, and this is a two_tower; remove it"))
         for entity in ("user", "item"):
@@ -138,6 +144,9 @@ class ExperimentConfig(Config):
                 found.append((("schema", "features"), f"the {name} tower has no feature; add one"))
             elif sound:
                 embedded = sum(self.embeddings.width(feature, f) for feature, f in features.items())
+                if name == "query" and model.query.sequence is not None:
+                    found += self._encoder_problems(model.query.sequence)
+                    embedded += model.query.sequence.width(self._event_width())
                 widths[name] = tower.width(embedded)
         if len(set(widths.values())) > 1:
             text = f"the query tower ends in {widths['query']} units, the item tower in {widths['item']}"
@@ -207,14 +216,7 @@ class ExperimentConfig(Config):
         kept, place = self._kept_sequences(), ("model", "sequence")
         if model.sequence is None:
             return []
-        if not kept:
-            text = "no history stays a sequence; set embeddings.features.NAME.pooling: none for one"
-            return [(place, text)]
-        found = list[Misfit]()
-        lengths = {name: self.embeddings.features[name].max_length or each.max_length for name, each in kept.items()}
-        if len(set(lengths.values())) > 1:
-            text = ", ".join(f"{name} {length}" for name, length in lengths.items())
-            found.append((place, f"histories are read side by side, but their lengths differ: {text}; choose one"))
+        found = self._side_by_side_problems(place)
         for name, each in kept.items():
             own, target = (self.embeddings.row_width_of(reader) for reader in (name, each.of))
             if own != target:
@@ -227,6 +229,54 @@ class ExperimentConfig(Config):
         for name in decoupled:
             text = f"sequence: {model.sequence.kind} searches no table; remove it, or choose kind: attention"
             found.append((("embeddings", "features", name, "attention_table"), text))
+        return found
+
+    def _side_by_side_problems(self, place: tuple[str, ...]) -> list[Misfit]:
+        kept = self._kept_sequences()
+        if not kept:
+            return [(place, "no history stays a sequence; set embeddings.features.NAME.pooling: none for one")]
+        lengths = {name: self.embeddings.features[name].max_length or each.max_length for name, each in kept.items()}
+        if len(set(lengths.values())) == 1:
+            return []
+        text = ", ".join(f"{name} {length}" for name, length in lengths.items())
+        return [(place, f"histories are read side by side, but their lengths differ: {text}; choose one")]
+
+    def _encoder_problems(self, encoder: EncoderConfig) -> list[Misfit]:
+        place = ("model", "query", "sequence")
+        found = self._side_by_side_problems(place)
+        if not found:
+            found += [((*place, key), text) for key, text in encoder.problems(self._event_width())]
+        for name, entry in self.embeddings.features.items():
+            if entry.attention_table is not None:
+                text = "only target attention searches, and a two_tower has none; remove it, or choose kind: ranker"
+                found.append((("embeddings", "features", name, "attention_table"), text))
+        return found
+
+    def _event_width(self) -> int:
+        """Numbers in all of an event's vectors."""
+        return sum(self.embeddings.row_width_of(name) for name in self._kept_sequences())
+
+    def _windows_problems(self) -> list[Misfit]:
+        """What learning from windows of histories asks for."""
+        found, place = list[Misfit](), ("training", "examples")
+        if isinstance(self.model, RankerConfig) or self.model.query.sequence is None:
+            text = "sequences are learned from by a two_tower's model.query.sequence, and there is none; use events"
+            return [(place, text)]
+        kept = self._kept_sequences()
+        for name, feature in self.table_schema.features.items():
+            if not isinstance(feature, Sequence):
+                continue
+            if name not in kept:
+                text = (
+                    "a pooled history has one vector, not one at each place; set `none`, or training.examples: events"
+                )
+                found.append((("embeddings", "features", name, "pooling"), text))
+            elif self.embeddings.features[name].max_length not in (None, feature.max_length):
+                text = f"windows have the schema's length; set schema.features.{name}.max_length, and leave this out"
+                found.append((("embeddings", "features", name, "max_length"), text))
+        if self.training.strategy != "default":
+            text = "windows hold unequal numbers of examples, which replicas cannot gather; use default"
+            found.append((("training", "strategy"), text))
         return found
 
     def _kept_sequences(self) -> dict[str, Sequence]:

@@ -150,6 +150,11 @@ class Examples:
                 "lower training.batch_size",
             )
 
+    @property
+    def examples_per_step(self) -> float:
+        """Examples in a batch: what the sum of their losses is divided by."""
+        return self.batch_size
+
     def batches(
         self, epoch: int, step: int = 0, shard: Shard = Shard(), local_batch: int | None = None
     ) -> tf.data.Dataset:

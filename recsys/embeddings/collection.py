@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from recsys._compat import keras, tf
 from recsys.data.dataset import MISSING, FeatureInfo, NumericInfo, SequenceInfo, VectorInfo
@@ -131,7 +131,23 @@ class EmbeddingCollection(keras.layers.Layer):
             item: those of K items.
             served: as for `call`.
         """
-        return _joined(list(self.features), self(query, served=served), self(item, served=served))
+        items = self(item, served=served)
+        count = tf.shape(items.groups[0].values)[0] if items.groups else 0
+        return _joined(list(self.features), self(query, served=served), items, lambda v: tf.repeat(v, count, 0))
+
+    def at_moments(self, query: Batch, row: tf.Tensor, training: bool = False) -> Embedded:
+        """n moments of B users: the context's vectors [n, D], and the users', looked up once and gathered. Sequences
+        stay [B, T, D].
+
+        Args:
+            query: user features of B users, and context features of n moments.
+            row: [n] whose each moment is.
+            training: as for `call`.
+        """
+        context = [name for name, info in self.features.items() if info.role == "context" and name in query]
+        users = self({name: values for name, values in query.items() if name not in context}, training=training)
+        moments = self({name: query[name] for name in context}, training=training)
+        return _joined(list(self.features), users, moments, lambda v: tf.gather(v, row))
 
     def owners(self, table: str) -> dict[str, str]:
         """Of each vocabulary that a table holds, a feature that reads it: the one with the most chunks."""
@@ -141,6 +157,15 @@ class EmbeddingCollection(keras.layers.Layer):
     def number_weights(self) -> list[tuple[tf.Variable, tuple[str, ...]]]:
         """The weights that turn numbers into vectors, and the features that their rows belong to."""
         return [(layer.vectors, layer.names) for layer in self._numbers]
+
+    def kept_sequences(self) -> dict[str, int]:
+        """The histories with `pooling: none`, in the schema's order, and how many events of each are read at most."""
+        entries = self._entries
+        return {
+            name: min(info.max_length, entries[name].max_length or info.max_length)
+            for name, info in self.features.items()
+            if isinstance(info, SequenceInfo) and entries[name].pooling == "none"
+        }
 
     def layout(self, *roles: Role) -> list[tuple[str, int]]:
         """(name, width) of each vector that the features of these roles become, as `Embedded.layout` has it."""
@@ -192,7 +217,7 @@ class EmbeddingCollection(keras.layers.Layer):
                 if name in ages:
                     ages[name] = tf.gather(ages[name], columns, batch_dims=1)
             else:
-                ids[name] = ids[name][:, :length]
+                ids[name] = ids[name][..., :length]
         return ids, ages
 
     def _given(self, names: list[str], ids: Mapping[str, tf.Tensor], batch: Batch) -> list[Group]:
@@ -227,14 +252,13 @@ class EmbeddingCollection(keras.layers.Layer):
         return pool(values, weights, how)
 
 
-def _joined(order: list[str], user: Embedded, items: Embedded) -> Embedded:
-    """One user's vectors, repeated, beside K items'."""
-    count = tf.shape(items.groups[0].values)[0] if items.groups else 0
-    repeated = [Group(group.names, tf.repeat(group.values, count, 0)) for group in user.groups]
+def _joined(order: list[str], user: Embedded, other: Embedded, spread: Callable[[tf.Tensor], tf.Tensor]) -> Embedded:
+    """Users' vectors, spread to as many rows as there are others, beside the others'."""
+    gathered = [Group(group.names, spread(group.values)) for group in user.groups]
     attention = None
-    if user.attention is not None or items.attention is not None:
+    if user.attention is not None or other.attention is not None:
         empty = Embedded([], [])
-        attention = _joined(order, user.attention or empty, items.attention or empty)
-    names = {*user.order, *items.order}
+        attention = _joined(order, user.attention or empty, other.attention or empty, spread)
+    names = {*user.order, *other.order}
     single = [name for name in order if name in names]
-    return Embedded(single, [*repeated, *items.groups], {**user.sequences, **items.sequences}, attention)
+    return Embedded(single, [*gathered, *other.groups], {**user.sequences, **other.sequences}, attention)

@@ -5,22 +5,29 @@ from __future__ import annotations
 from recsys._compat import keras, tf
 from recsys.interactions.arm_net import ARMNet
 from recsys.interactions.attention import TargetAttention
+from recsys.interactions.attention_pooling import AttentionPooling
 from recsys.interactions.autoint import AutoInt
 from recsys.interactions.config import (
     ARMNetConfig,
     AttentionConfig,
+    AttentionPoolingConfig,
     AutoIntConfig,
     CrossConfig,
     DINConfig,
+    EncoderConfig,
     FieldInteractionConfig,
     FMConfig,
+    GRUConfig,
     MeanPoolingConfig,
     SequenceConfig,
+    TransformerConfig,
 )
 from recsys.interactions.cross import CrossNetwork
 from recsys.interactions.din import DIN
 from recsys.interactions.fm import FM
+from recsys.interactions.gru import GRU
 from recsys.interactions.mean_pooling import MeanPooling
+from recsys.interactions.transformer import CausalTransformer
 
 
 def make_cross(config: CrossConfig, seed: int, name: str) -> CrossNetwork:
@@ -52,3 +59,16 @@ def make_sequence_layer(
             return TargetAttention(config, seed, decoupled, name)
         case MeanPoolingConfig():
             return MeanPooling(name=name)
+
+
+def make_encoder(
+    config: EncoderConfig, length: int, seed: int, step: tf.Variable, name: str
+) -> AttentionPooling | GRU | CausalTransformer:
+    """Histories [B, T, D] of up to `length` events, and masks -> [B, T, m], a state after each event."""
+    match config:
+        case AttentionPoolingConfig():
+            return AttentionPooling(config, length, seed, name)
+        case GRUConfig():
+            return GRU(config, seed, step, name)
+        case TransformerConfig():
+            return CausalTransformer(config, length, seed, step, name)

@@ -125,3 +125,71 @@ class MeanPoolingConfig(Config):
 
 
 SequenceConfig = Annotated[DINConfig | AttentionConfig | MeanPoolingConfig, Field(discriminator="kind")]
+
+
+class AttentionPoolingConfig(Config):
+    """A weighted mean of the events so far: what an event is counts, and how many events ago it was."""
+
+    kind: Literal["attention_pooling"]
+    hidden: PositiveInt | None = None
+    """Width of the layer that weighs an event; that of an event's vector, if left out."""
+
+    def width(self, event: int) -> int:
+        """Of a state, given that of an event's vector."""
+        return event
+
+    def problems(self, event: int) -> list[tuple[str, str]]:
+        """(key, message) for what does not fit events of that width."""
+        return []
+
+
+class GRUConfig(Config):
+    """Gated recurrent units (GRU4Rec, Hidasi et al., ICLR 2016)."""
+
+    kind: Literal["gru"]
+    units: PositiveInt | None = None
+    """Width of the state; that of an event's vector, if left out."""
+    layers: PositiveInt = 1
+    dropout: Rate = 0.0
+    """Share of the numbers dropped in the events' vectors and between layers."""
+
+    def width(self, event: int) -> int:
+        """Of a state, given that of an event's vector."""
+        return self.units or event
+
+    def problems(self, event: int) -> list[tuple[str, str]]:
+        """(key, message) for what does not fit events of that width."""
+        return []
+
+
+class TransformerConfig(Config):
+    """Causal self-attention with learned positions (SASRec, Kang and McAuley, ICDM 2018)."""
+
+    kind: Literal["transformer"]
+    layers: PositiveInt = 2
+    heads: PositiveInt = 1
+    dim: PositiveInt | None = None
+    """Width of the layers, to which events are projected; that of an event's vector, if left out."""
+    hidden: PositiveInt | None = None
+    """Width inside the feed-forward networks; `dim`, as in the paper, if left out."""
+    activation: Literal["relu", "gelu"] = "relu"
+    """Of the feed-forward networks."""
+    dropout: Rate = 0.2
+    """Share of the numbers dropped in the events' vectors, in what each sublayer adds, and of attention weights."""
+    norm: Literal["pre", "post"] = "pre"
+    """`pre`: x + f(LN(x)), as in SASRec's paper; `post`: LN(x + f(x)), as in the first transformer."""
+
+    def width(self, event: int) -> int:
+        """Of a state, given that of an event's vector."""
+        return self.dim or event
+
+    def problems(self, event: int) -> list[tuple[str, str]]:
+        """(key, message) for what does not fit events of that width."""
+        width = self.width(event)
+        if width % self.heads == 0:
+            return []
+        return [("heads", f"{self.heads} does not divide the width {width}; choose a divisor")]
+
+
+EncoderConfig = Annotated[AttentionPoolingConfig | GRUConfig | TransformerConfig, Field(discriminator="kind")]
+"""Of histories by themselves, without a candidate: a state after each event."""

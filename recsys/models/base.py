@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,6 @@ from recsys.embeddings.optimizers import TableOptimizers, clip_by_global_norm
 from recsys.embeddings.rows import Trained
 from recsys.embeddings.tables import Vocabularies
 from recsys.models.precision import MixedLayers
-from recsys.schema.config import Role
 
 Batch = dict[str, tf.Tensor]
 
@@ -30,6 +29,16 @@ class FeatureWeight:
     axes: tuple[int, ...]
     layout: tuple[tuple[str, int], ...]
     """(feature, width), in the order of those axes."""
+
+
+REST = "(rest)"
+"""What stands behind the features' vectors in what a weight reads; no feature can be called so."""
+
+
+def reading(weight: tf.Variable, axes: tuple[int, ...], layout: tuple[tuple[str, int], ...]) -> FeatureWeight:
+    """A weight that reads these vectors, and behind them what is left of its width."""
+    rest = int(weight.shape[axes[0]]) - sum(width for _, width in layout)
+    return FeatureWeight(weight, axes, (*layout, (REST, rest)) if rest else layout)
 
 
 class EmbeddingModel(tfrs.Model):
@@ -69,7 +78,7 @@ class EmbeddingModel(tfrs.Model):
         self,
         table_optimizers: TableOptimizers,
         dense_optimizer: keras.optimizers.Optimizer,
-        global_batch: int,
+        global_batch: float,
         clip_norm: float | None = None,
         xla: bool = False,
     ) -> None:
@@ -102,13 +111,6 @@ class EmbeddingModel(tfrs.Model):
     def feature_weights(self) -> list[FeatureWeight]:
         """The weights that have a part for each feature."""
         raise NotImplementedError
-
-    def _feature_weights(
-        self, roles: Iterable[Role], weights: Iterable[tuple[tf.Variable, tuple[int, ...]]]
-    ) -> list[FeatureWeight]:
-        """Those that read the concatenated vectors of the features with these roles."""
-        layout = tuple(self.embeddings.layout(*roles))
-        return [FeatureWeight(weight, axes, layout) for weight, axes in weights]
 
     def sizes(self) -> dict[str, int]:
         """`table_parameters`, `dense_parameters` and `table_bytes` of the model."""

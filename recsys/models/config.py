@@ -8,7 +8,7 @@ from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 
 from recsys.config.base import Config, Many, Misfit, default_tag, misfits
 from recsys.data.config import MAIN_LABEL
-from recsys.interactions.config import InteractionConfig, SequenceConfig
+from recsys.interactions.config import EncoderConfig, InteractionConfig, SequenceConfig
 from recsys.objectives.config import (
     BinaryCrossEntropyConfig,
     InBatchSoftmaxConfig,
@@ -41,11 +41,18 @@ class TowerConfig(MLPConfig):
         return self.output_dim or (self.hidden[-1] if self.hidden else concatenated)
 
 
+class QueryTowerConfig(TowerConfig):
+    """A tower that may read histories by more than pooling."""
+
+    sequence: EncoderConfig | None = None
+    """How histories with `pooling: none` are read; the state at their end goes beside the other features' vectors."""
+
+
 class TwoTowerConfig(Config):
     """Query tower (user, history and context features) and item tower, scored by inner product."""
 
     kind: Literal["two_tower"]
-    query: TowerConfig = TowerConfig()
+    query: QueryTowerConfig = QueryTowerConfig()
     item: TowerConfig = TowerConfig()
     normalize: bool = True
     """Scale both vectors to length 1."""

@@ -16,7 +16,7 @@ from recsys.interactions.arm_net import ARMNet
 from recsys.interactions.autoint import AutoInt
 from recsys.interactions.build import make_cross, make_field_interaction
 from recsys.interactions.config import AttentionConfig, AutoIntConfig, CrossConfig
-from recsys.models.base import Batch, EmbeddingModel, FeatureWeight
+from recsys.models.base import Batch, EmbeddingModel, FeatureWeight, reading
 from recsys.models.config import RankerConfig
 from recsys.models.heads import Heads, LinearHeads, known_losses, unbiased
 from recsys.models.layers import MLP
@@ -24,9 +24,6 @@ from recsys.models.streaming import StreamingRanking
 from recsys.models.target_history import TargetHistory
 from recsys.objectives.pointwise import log_odds, pointwise_loss
 from recsys.schema.config import Role
-
-REST = "(rest)"
-"""What stands behind the features in a dense layer's input; no feature can be called so."""
 
 
 class Ranker(EmbeddingModel):
@@ -198,7 +195,7 @@ class Ranker(EmbeddingModel):
         crossed = features
         found = list[FeatureWeight]()
         if self._cross is not None:
-            found += [_reading(*pair, features) for pair in self._cross.input_weights()]
+            found += [reading(*pair, features) for pair in self._cross.input_weights()]
         if isinstance(self._fields, AutoInt):
             assert isinstance(self.config.interaction, AutoIntConfig)
             crossed = tuple((name, self.config.interaction.field_width) for name, _ in features)
@@ -208,9 +205,9 @@ class Ranker(EmbeddingModel):
             fields = tuple((name, 1) for name, _ in features)
             found += [FeatureWeight(weight, axes, fields) for weight, axes in self._fields.field_weights()]
         if self._linear is not None:
-            found += [_reading(kernel, (0,), crossed) for kernel in self._linear.trainable_weights]
+            found += [reading(kernel, (0,), crossed) for kernel in self._linear.trainable_weights]
         read = crossed if self._linear is None else features
-        return found + [_reading(*pair, read) for pair in self._mlp.input_weights()]
+        return found + [reading(*pair, read) for pair in self._mlp.input_weights()]
 
     def training_metrics(self) -> list[keras.metrics.Metric]:
         """Beside the loss, AUC and logloss of the probabilities."""
@@ -265,11 +262,3 @@ def _repeats(embeddings: EmbeddingsConfig, features: Mapping[str, FeatureInfo]) 
         for name, info in features.items()
         if isinstance(info, SequenceInfo) and embeddings.features[name].pooling == "none"
     }
-
-
-def _reading(weight: tf.Variable, axes: tuple[int, ...], layout: tuple[tuple[str, int], ...]) -> FeatureWeight:
-    """A weight that reads these vectors, and behind them what is left of its width: a history, or an interaction's
-    output.
-    """
-    rest = int(weight.shape[axes[0]]) - sum(width for _, width in layout)
-    return FeatureWeight(weight, axes, (*layout, (REST, rest)) if rest else layout)

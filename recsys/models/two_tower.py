@@ -12,12 +12,21 @@ from recsys.data.catalogue import Catalogue
 from recsys.data.dataset import FeatureInfo
 from recsys.embeddings.collection import EmbeddingCollection
 from recsys.embeddings.config import EmbeddingsConfig
+from recsys.embeddings.embedded import Embedded
 from recsys.embeddings.served import ServedRows
 from recsys.embeddings.tables import Vocabularies
-from recsys.models.base import Batch, EmbeddingModel, FeatureWeight
-from recsys.models.config import TowerConfig, TwoTowerConfig
+from recsys.models.base import Batch, EmbeddingModel, FeatureWeight, reading
+from recsys.models.config import QueryTowerConfig, TowerConfig, TwoTowerConfig
+from recsys.models.history import HistoryEncoder, Moments
 from recsys.models.layers import MLP
 from recsys.objectives.retrieval import RetrievalLoss
+from recsys.schema.config import Role
+
+BLOCK = 16_384
+"""Rows that a tower embeds at a time, where no gradient is asked for."""
+OF_EXAMPLES = ("item", "item_index", "weight")
+"""What a batch of windows holds for each of their examples, beside the context's features."""
+
 
 
 class Tower(keras.layers.Layer):
@@ -35,7 +44,7 @@ class Tower(keras.layers.Layer):
         super().__init__(name=name, autocast=False)  # raw numbers and ages do not fit into float16
         self._embeddings = embeddings
         self._mlp = MLP(config, config.output_dim, seed, step, f"{name}_mlp")
-        self._normalize = normalize
+        self._normalize, self._block = normalize, BLOCK
         self._embed = tf.function(
             lambda features, served: self(features, training=False, served=served), reduce_retracing=True
         )
@@ -62,15 +71,69 @@ class Tower(keras.layers.Layer):
         return self._mlp.input_weights()
 
     def vectors(
-        self, features: Mapping[str, NDArray], served: Mapping[str, ServedRows] | None = None, block: int = 16_384
+        self,
+        features: Mapping[str, NDArray],
+        served: Mapping[str, ServedRows] | None = None,
+        block: int | None = None,
     ) -> NDArray[np.float32]:
         """[n, d] vectors of any number of encoded rows, `block` of them at a time."""
-        rows = len(next(iter(features.values())))
+        rows, block = len(next(iter(features.values()))), block or self._block
         parts = [
             self._embed({name: column[start : start + block] for name, column in features.items()}, served).numpy()
             for start in range(0, max(rows, 1), block)
         ]
         return np.concatenate(parts)
+
+
+class QueryTower(Tower):
+    """A tower that may read histories by an encoder; its state stands behind the vectors of the other features.
+
+    Args:
+        config: of the tower.
+        normalize: whether vectors have length 1.
+        embeddings: tables.
+        seed: of initial weights and dropout.
+        step: of the training.
+    """
+
+    def __init__(
+        self, config: QueryTowerConfig, normalize: bool, embeddings: EmbeddingCollection, seed: int, step: tf.Variable
+    ) -> None:
+        super().__init__(config, normalize, embeddings, seed, step, "query_tower")
+        self._history = None
+        if config.sequence is not None:
+            kept = embeddings.kept_sequences()
+            length = min(kept.values())  # one length, says `ExperimentConfig`
+            self._histories = list(kept)
+            self._history = HistoryEncoder(config.sequence, length, seed, step, "query_history")
+            self._block = BLOCK // 8  # several [T, d] for each
+
+    def concatenated(
+        self, features: Batch, training: bool = False, served: Mapping[str, ServedRows] | None = None
+    ) -> tf.Tensor:
+        """[B, n] the features' vectors side by side, in the order of the embeddings' `layout`, then the state at the
+        end of the history.
+        """
+        return self._with_history(self._embeddings(features, served=served, training=training), None, training)
+
+    def at_moments(self, features: Batch, moments: Moments, training: bool = False) -> tf.Tensor:
+        """[n, d] vectors of users at moments of their histories, which are gone through once.
+
+        Args:
+            features: of users and histories [B], and of the context [n].
+            moments: whose, and when.
+            training: drops numbers.
+        """
+        embedded = self._embeddings.at_moments(features, moments.row, training)
+        return self.transformed(self._with_history(embedded, moments, training), training)
+
+    def _with_history(self, embedded: Embedded, moments: Moments | None, training: bool) -> tf.Tensor:
+        parts = [embedded.concat()] if embedded.order else []
+        if self._history is not None:
+            kept = [embedded.sequences[name] for name in self._histories]
+            events = tf.concat([each.values for each in kept], -1)
+            parts.append(self._history(events, kept[0].mask, moments, training=training))
+        return parts[0] if len(parts) == 1 else tf.concat(parts, 1)
 
 
 class TwoTower(EmbeddingModel):
@@ -96,7 +159,7 @@ class TwoTower(EmbeddingModel):
     ) -> None:
         super().__init__(embeddings, features, seed, vocabularies)
         self.config = config
-        self.query_tower = Tower(config.query, config.normalize, self.embeddings, seed, self.global_step, "query_tower")
+        self.query_tower = QueryTower(config.query, config.normalize, self.embeddings, seed, self.global_step)
         self.item_tower = Tower(config.item, config.normalize, self.embeddings, seed, self.global_step, "item_tower")
         self.objective = RetrievalLoss(
             config.loss,
@@ -107,6 +170,7 @@ class TwoTower(EmbeddingModel):
             config.matryoshka,
             config.normalize,
         )
+        self._context = [name for name, info in features.items() if info.role == "context"]
 
     def query_vectors(
         self, features: Mapping[str, NDArray], served: Mapping[str, ServedRows] | None = None
@@ -121,11 +185,39 @@ class TwoTower(EmbeddingModel):
         return self.item_tower.vectors(features, served)
 
     def feature_weights(self) -> list[FeatureWeight]:
-        """Each tower's first kernel."""
-        query = self._feature_weights(("user", "context"), self.query_tower.input_weights())
-        return query + self._feature_weights(("item",), self.item_tower.input_weights())
+        """Each tower's first kernel, by the features and the history's state that it reads."""
+        query = [reading(*pair, self._layout("user", "context")) for pair in self.query_tower.input_weights()]
+        return query + [reading(*pair, self._layout("item")) for pair in self.item_tower.input_weights()]
+
+    def _layout(self, *roles: Role) -> tuple[tuple[str, int], ...]:
+        return tuple(self.embeddings.layout(*roles))
+
+    def compute_loss(self, inputs: Batch, training: bool = False) -> tf.Tensor:
+        """As for all models; of windows, over their examples."""
+        return super().compute_loss(self._by_example(inputs), training)
 
     def example_losses(self, batch: Batch, training: bool) -> tf.Tensor:
-        """[b] the loss of each example's item against others."""
-        query = self.query_tower(batch["query"], training=training)
+        """[b] the loss of each example's item against others; of a batch of windows, of each example in them."""
+        batch = self._by_example(batch)
+        if "moments" in batch:
+            query = self.query_tower.at_moments(batch["query"], batch["moments"], training)
+        else:
+            query = self.query_tower(batch["query"], training=training)
         return self.objective(query, batch["item"], batch["item_index"], batch.get("user_index"), training)
+
+    def _by_example(self, batch: Batch) -> Batch:
+        """A batch of windows as one of their n examples, without what fills up its rows: items, users, context and
+        weights [n], and `moments` in the histories of the users [B]. A batch of examples stays as it is.
+        """
+        if "place" not in batch:
+            return batch
+        where = tf.where(batch["place"] >= 0)
+        row = tf.cast(where[:, 0], tf.int32)
+        kept = {key: tf.nest.map_structure(lambda v: tf.gather_nd(v, where), batch[key]) for key in OF_EXAMPLES}
+        context = {name: tf.gather_nd(v, where) for name, v in batch["query"].items() if name in self._context}
+        return {
+            **kept,
+            "user_index": tf.gather(batch["user_index"], row),
+            "query": batch["query"] | context,
+            "moments": Moments(row, tf.gather_nd(batch["place"], where)),
+        }

@@ -39,8 +39,12 @@ class EarlyStoppingConfig(Config):
 class TrainingConfig(Config):
     """Batches, epochs, optimizer, checkpoints, devices."""
 
+    examples: Literal["events", "sequences"] = "events"
+    """What a row is. `events`: an event with its history; `sequences`, for a two_tower with `model.query.sequence`: a
+    window of a user's history with all the events that it is the history of, each learned from the state at its place.
+    """
     batch_size: PositiveInt = 4096
-    """Examples in a step over all replicas."""
+    """Rows in a step over all replicas: examples, or windows of histories."""
     epochs: PositiveInt = 10
     dense_optimizer: DenseOptimizerConfig = AdamConfig()
     """For every weight that is no embedding table (those have `embeddings.optimizer`)."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from recsys._compat import keras, tf
 from recsys.data.reader import Examples, Shard
+from recsys.data.sequences import Sequences
 from recsys.embeddings.mixed_dim import FrequencyBlocks
 from recsys.embeddings.planned import PlannedRows
 from recsys.models.base import EmbeddingModel
@@ -24,7 +25,7 @@ Steps = Callable[[Iterator, int], float]
 
 def fit(
     model: EmbeddingModel,
-    examples: Examples,
+    examples: Examples | Sequences,
     config: TrainingConfig,
     checkpoints: Checkpoints,
     strategy: tf.distribute.Strategy,
@@ -86,7 +87,7 @@ class _History(keras.callbacks.Callback):
 
 def _epoch(
     model: EmbeddingModel,
-    examples: Examples,
+    examples: Examples | Sequences,
     config: TrainingConfig,
     checkpoints: Checkpoints,
     strategy: tf.distribute.Strategy,
@@ -158,7 +159,7 @@ def _steps(model: EmbeddingModel, strategy: tf.distribute.Strategy) -> Steps:
 
 
 def _distributed(
-    examples: Examples, config: TrainingConfig, position: Position, strategy: tf.distribute.Strategy
+    examples: Examples | Sequences, config: TrainingConfig, position: Position, strategy: tf.distribute.Strategy
 ) -> tf.data.Dataset:
     def local(context: tf.distribute.InputContext) -> tf.data.Dataset:
         return examples.batches(
@@ -169,6 +170,7 @@ def _distributed(
         )
 
     if isinstance(strategy, tf.distribute.ParameterServerStrategy):
+        assert isinstance(examples, Examples)  # `ExperimentConfig` says so
         folder = str(examples.store())
 
         def stored(_: tf.distribute.InputContext) -> tf.data.Dataset:
