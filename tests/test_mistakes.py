@@ -152,6 +152,10 @@ def later(id: str, command: str, *lines: tuple[str, ...], broken: Break = nothin
 
 NO_TIME = edit("  timestamp: time\n", "")
 NO_HISTORY = all_of(edit("    seen: {kind: sequence, of: item_id}\n", ""), edit("    seen: {table: item}\n", ""))
+TOWER = "query: {output_dim: 8}"
+KEPT = edit("seen: {table: item}", "seen: {table: item, pooling: none}")
+ENCODED = all_of(KEPT, edit(TOWER, "query: {output_dim: 8, sequence: {kind: transformer}}"))
+WINDOWS = edit("epochs: 1", "epochs: 1, examples: sequences")
 BUNDLE = "runs/small/bundle/1"
 COLOURS = ["c0", "c1", "c2"]
 WITH_GIVEN = "--set 'embeddings.tables.colour={method: vector, path: v.parquet, dim: 2}'"
@@ -182,6 +186,34 @@ MISTAKES = [
           ("c.yaml:29: training.xla: ", "compiles rankers", "remove it")),
     check("XLA for several devices", edit("epochs: 1", "epochs: 1, xla: true, strategy: mirrored"),
           ("c.yaml:29: training: ", "xla compiles for one device", "use default")),
+    check("a history that no layer reads", edit("seen: {table: item}", "seen: {table: item, pooling: none}"),
+          ("c.yaml:22: embeddings.features.seen.pooling: ", "no layer that reads a sequence", "model.query.sequence")),
+    check("an encoder without a history", edit(TOWER, "query: {output_dim: 8, sequence: {kind: gru}}"),
+          ("c.yaml:27: model.query.sequence: ", "no history stays a sequence", "pooling: none")),
+    check("an encoder that is none", edit(TOWER, "query: {output_dim: 8, sequence: {kind: lstm}}"),
+          ("c.yaml:27: model.query.sequence.kind: ", "'lstm'", "transformer")),
+    check("heads that do not divide", all_of(ENCODED, edit("kind: transformer", "kind: transformer, heads: 3")),
+          ("c.yaml:27: model.query.sequence.heads: ", "3 does not divide the width 8", "a divisor")),
+    check("a search without a target",
+          all_of(ENCODED, edit("item_id: {table: item", "item_id: {table: item, attention_table: user"),
+                 edit("seen: {table: item,", "seen: {table: item, attention_table: user,")),
+          ("c.yaml:21: embeddings.features.item_id.attention_table: ", "a two_tower has none", "remove it"),
+          ("c.yaml:22: embeddings.features.seen.attention_table: ", "a two_tower has none", "remove it")),
+    check("windows without an encoder", WINDOWS,
+          ("c.yaml:29: training.examples: ", "model.query.sequence, and there is none", "use events")),
+    check("windows of a pooled history",
+          all_of(ENCODED, edit("    seen:", "    older: {kind: sequence, of: item_id}\n    seen:"),
+                 edit("    seen: {table", "    older: {table: item}\n    seen: {table"), WINDOWS),
+          ("c.yaml:23: embeddings.features.older.pooling: ", "not one at each place", "set `none`")),
+    check("windows that are cut", all_of(ENCODED, edit("pooling: none", "pooling: none, max_length: 3"),
+          WINDOWS),
+          ("c.yaml:22: embeddings.features.seen.max_length: ", "schema.features.seen.max_length")),
+    check("windows on replicas",
+          all_of(ENCODED, edit("epochs: 1", "epochs: 1, examples: sequences, strategy: mirrored")),
+          ("c.yaml:29: training.strategy: ", "unequal numbers of examples", "use default")),
+    later("more windows than there are", "train c.yaml",
+          ("shop: train: ", "8 windows of 50 events", "it counts windows"),
+          broken=all_of(ENCODED, edit("batch_size: 8", "batch_size: 64, examples: sequences"))),
     check("--set without a value", nothing, ("--set training.epochs: ", "--set dotted.key=value"),
           more="--set training.epochs"),
     check("--set of an unknown key", nothing, ("--set training.epoch: ", "did you mean `epochs`?"),

@@ -28,7 +28,6 @@ OF_EXAMPLES = ("item", "item_index", "weight")
 """What a batch of windows holds for each of their examples, beside the context's features."""
 
 
-
 class Tower(keras.layers.Layer):
     """Encoded features -> one vector [B, d]."""
 

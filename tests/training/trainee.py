@@ -16,6 +16,7 @@ from recsys._compat import tf
 from recsys.data.catalogue import Catalogue
 from recsys.data.prepared import Prepared
 from recsys.data.reader import Examples
+from recsys.data.sequences import Sequences
 from recsys.embeddings.config import EmbeddingsConfig
 from recsys.embeddings.optimizers import TableOptimizers
 from recsys.embeddings.planned import PlannedRows
@@ -44,17 +45,21 @@ EMBEDDINGS = EmbeddingsConfig.model_validate(
         },
     }
 )
-DIN = EmbeddingsConfig.model_validate(
+KEPT = EmbeddingsConfig.model_validate(
     {
         "tables": EMBEDDINGS.model_dump(exclude_unset=True)["tables"],
         "features": EMBEDDINGS.model_dump(exclude_unset=True)["features"]
         | {"history": {"table": "ids", "pooling": "none"}},
-        "optimizer": {"kind": "lazy_adam", "decay": {"kind": "mini_batch_aware", "rate": 0.1}},
     }
+)
+"""Whose history an encoder reads."""
+DIN = EmbeddingsConfig.model_validate(
+    KEPT.model_dump(exclude_unset=True)
+    | {"optimizer": {"kind": "lazy_adam", "decay": {"kind": "mini_batch_aware", "rate": 0.1}}}
 )
 """Rows that decay by how often training meets them."""
 EVALUATION = EvaluationConfig(ks=(5, 10))
-MONITOR = {"two_tower": "ndcg@10", "ranker": "auc", "din": "auc"}
+MONITOR = {"two_tower": "ndcg@10", "ranker": "auc", "din": "auc", "transformer": "ndcg@10"}
 
 
 def model_config(kind: str, dropout: float) -> ModelConfig:
@@ -64,7 +69,8 @@ def model_config(kind: str, dropout: float) -> ModelConfig:
         mlp = {"hidden": [16], "dropout": dropout, "activation": "dice"}
         return RankerConfig.model_validate({"kind": "ranker", "sequence": {"kind": "din", "hidden": [8]}, "mlp": mlp})
     tower = {"hidden": [16], "output_dim": 8, "dropout": dropout}
-    return TwoTowerConfig.model_validate({"kind": "two_tower", "query": tower, "item": tower})
+    encoder = {"sequence": {"kind": kind, "dropout": dropout}} if kind == "transformer" else {}
+    return TwoTowerConfig.model_validate({"kind": "two_tower", "query": tower | encoder, "item": tower})
 
 
 def weights_digest(model: EmbeddingModel) -> str:
@@ -93,11 +99,15 @@ def main(world: Path, run: Path, options: dict[str, str]) -> None:
         xla=options.get("xla") == "true",
     )
     kind = options.get("model", "two_tower")
-    embeddings = (DIN if kind == "din" else EMBEDDINGS).model_copy(update={"plan": options.get("plan")})
+    embeddings = {"din": DIN, "transformer": KEPT}.get(kind, EMBEDDINGS).model_copy(
+        update={"plan": options.get("plan")}
+    )
     serve_if_remote(training)
     prepared = Prepared(world)
     strategy = make_strategy(training)
-    examples = Examples(prepared, "train", training.batch_size, seed=7)
+    examples: Examples | Sequences = Examples(prepared, "train", training.batch_size, seed=7)
+    if kind == "transformer":
+        examples = Sequences(prepared, training.batch_size, seed=7)
     with strategy.scope(), made_for(training.precision):
         model = make_model(
             model_config(kind, float(options.get("dropout", "0.2"))),
@@ -110,7 +120,7 @@ def main(world: Path, run: Path, options: dict[str, str]) -> None:
         model.compile(
             TableOptimizers.of(embeddings, training_rows(model.embeddings, examples.once())),
             make_dense_optimizer(training.dense_optimizer),
-            training.batch_size,
+            examples.examples_per_step,
             xla=training.xla,
         )
         model.build_from(examples.sample())
