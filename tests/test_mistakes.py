@@ -409,8 +409,13 @@ MISTAKES = [
           ("v.parquet: ", "1 rows without a value", "remove these rows"),
           broken=given(["c0", None, "c2"], [[1.0, 2.0]] * 3)),
     trained("promise that is not kept", "export runs/small --set 'retrieval.index={kind: scann, leaves: 40, "
-            "leaves_to_search: 1, reorder: 10, recall_at: 10, min_recall: 1.0}'",
-            ("retrieval.index.min_recall: ", "recall@10 is 0.", "the promised 1.0", "raise leaves_to_search")),
+            "leaves_to_search: 1, reorder: 10, promise: {recall@10: 1.0}}'",
+            ("retrieval.index.promise: at best recall@10 is 0.", "1 of 40 leaves", "expected recall@10 1.0",
+             "leave out leaves")),
+    trained("promise in no time", "export runs/small --set retrieval.index.milliseconds=0.000001",
+            ("retrieval.index.promise: at best ", " ms (", "and 1e-06 milliseconds", "allow more milliseconds")),
+    line("promise of nothing", "config check c.yaml --set 'retrieval.index={kind: scann, promise: {recall: 0.9}}'",
+         ("retrieval.index", "promise", "recall@")),
     trained("more leaves than items", "export runs/small --set retrieval.index.leaves=201",
             ("retrieval.index: ", "leaves is 201", "200 items fill at most 50", "set it to 0")),
     # The run directory.

@@ -63,7 +63,7 @@ evaluation:
   category: category
   slices: [{kind: item_frequency}, {kind: user_activity}, {kind: returning}, {feature: age}, {feature: device}]
 retrieval:
-  index: {kind: scann, min_recall: 0.5, recall_at: 10}
+  index: {kind: scann, promise: {recall@10: 0.5}}
   retriever_k: 10
 """
 

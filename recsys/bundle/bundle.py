@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from recsys.bundle.filters import ItemFilters
 from recsys.bundle.manifest import (
     INDEX,
     ITEM_TOWER,
@@ -29,7 +30,7 @@ from recsys.bundle.manifest import (
 )
 from recsys.bundle.requests import Request, RequestEncoder
 from recsys.bundle.tower import ServedGraph
-from recsys.bundle.users import RAW, SortedTexts, Users
+from recsys.bundle.users import RAW, Texts, Users
 from recsys.bundle.verify import check_files, check_versions, find, read_manifest
 from recsys.errors import BundleError
 from recsys.retrieval.exact import ExactIndex
@@ -63,7 +64,7 @@ class Bundle:
 
     @cached_property
     def items(self) -> pa.Table:
-        """Row n is item index n: `item`, `title` (if there are titles), `raw.FEATURE`."""
+        """Row n is item index n: `item`, `title` (if there are titles), `raw.FEATURE`, `deleted` (if any is)."""
         table = self._table(ITEMS, ["item", *(f"{RAW}{field.of}" for field in self._sequences)], whole=True)
         if table.num_rows != self.manifest.catalogue_size:
             raise BundleError(
@@ -140,6 +141,11 @@ class Bundle:
             )
         return index
 
+    @cached_property
+    def filters(self) -> ItemFilters:
+        """The items that satisfy conditions on their columns."""
+        return ItemFilters(self.items)
+
     def embed(self, requests: Sequence[Request]) -> NDArray[np.float32]:
         """[B, d] query embeddings of raw requests.
 
@@ -203,8 +209,8 @@ class Bundle:
         return self._item_rows.find(item)
 
     @cached_property
-    def _item_rows(self) -> SortedTexts:
-        return SortedTexts(self.items["item"], f"{self.folder / ITEMS}: column item")
+    def _item_rows(self) -> Texts:
+        return Texts(self.items["item"], f"{self.folder / ITEMS}: column item")
 
     def _must_be(self, kind: Kind) -> None:
         if self.manifest.kind != kind:

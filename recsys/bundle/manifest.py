@@ -29,7 +29,7 @@ EXPLAIN = "explain"
 RANK = "rank"
 """The ranker's signature for one user and K items."""
 INDEX, VECTORS, SCANN = "index", "index/vectors.npy", "index/scann"
-ITEMS, USERS = "items.parquet", "users.parquet"
+ITEMS, USERS, QUERIES = "items.parquet", "users.parquet", "queries.parquet"
 Kind = Literal["two_tower", "ranker"]
 """What is served: items for a query, or scores of given pairs."""
 REQUIRED: dict[Kind, tuple[str, ...]] = {
@@ -93,7 +93,13 @@ class IndexFacts(Config):
     k: PositiveInt
     """The cut-off at which the recall was measured."""
     recall: Annotated[float, Field(ge=0.0, le=1.0)]
-    """Measured recall@k against exact search (1 for the exact index)."""
+    """Measured recall@k against exact search, over held-out queries (1 for the exact index)."""
+    recall_low: Annotated[float, Field(ge=0.0, le=1.0)] | None = None
+    """The lower end of its 95 % interval."""
+    promise: dict[str, float] = Field({})
+    """What the index keeps, as the YAML says it. `index/curve.json` has every setting that was measured."""
+    milliseconds: float | None = None
+    """Median time of one query by itself, where the bundle was exported; None for the exact index."""
 
 
 class TableFacts(Config):

@@ -117,7 +117,8 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-def _number_problems(place: str, value: object) -> list[Problem]:
+def number_problems(place: str, value: object) -> list[Problem]:
+    """What is wrong with a raw number, if it is not null."""
     if value is None:
         return []
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -140,7 +141,7 @@ def _problems(field: RawField, place: str, value: object) -> list[Problem]:
         case CategoricalField():
             return _category_problems(place, value)
         case NumericField():
-            return _number_problems(place, value)
+            return number_problems(place, value)
         case VectorField():
             return _vector_problems(field, place, value)
         case MultiValuedField() | SequenceField():
@@ -158,7 +159,7 @@ def _vector_problems(field: VectorField, place: str, value: object) -> list[Prob
 def _component_problems(place: str, value: object) -> list[Problem]:
     if value is None:
         return [Problem(place, "null", "a number", "send null for the whole vector if it is missing")]
-    return _number_problems(place, value)
+    return number_problems(place, value)
 
 
 def _age_problems(place: str, name: str, events: object, ages: object) -> list[Problem]:

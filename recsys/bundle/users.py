@@ -19,15 +19,21 @@ class UnknownUserError(RequestError):
     """The bundle does not know the user."""
 
 
-class SortedTexts:
-    """Row numbers of texts in a strictly rising column: a binary search on the column itself (8 bytes a text)."""
+class Texts:
+    """Row numbers of texts: a binary search on the column itself, or on its order where it does not rise (8 bytes a
+    text).
+    """
 
     def __init__(self, column: pa.ChunkedArray, place: str) -> None:
-        """Args: `column` of text; `place` names it in errors. Raises `BundleError` where it is not strictly rising."""
-        self._texts = column.cast(pa.large_string()).combine_chunks()
-        rising = pc.all(pc.less(self._texts[:-1], self._texts[1:]), min_count=0).as_py()
-        if self._texts.null_count or not rising:
-            raise BundleError(place, "is not sorted, or holds a value twice", "unique text in code point order")
+        """Args: `column` of text; `place` names it in errors. Raises `BundleError` where one is null or comes twice."""
+        texts = column.cast(pa.large_string()).combine_chunks()
+        self._order: NDArray[np.int64] | None = None
+        if not _rises(texts):
+            self._order = pc.sort_indices(texts).to_numpy().astype(np.int64)
+            texts = texts.take(pa.array(self._order))
+        if texts.null_count or not _rises(texts):
+            raise BundleError(place, "holds a value twice, or none", "text, each one once", "export the run again")
+        self._texts = texts
 
     def find(self, text: str) -> int | None:
         """The row that holds `text`, or None."""
@@ -38,7 +44,14 @@ class SortedTexts:
                 low = middle + 1
             else:
                 high = middle
-        return low if low < len(self._texts) and self._texts[low].as_py() == text else None
+        if low == len(self._texts) or self._texts[low].as_py() != text:
+            return None
+        return low if self._order is None else int(self._order[low])
+
+
+def _rises(texts: pa.Array) -> bool:
+    """Whether each text is above the one before."""
+    return bool(pc.all(pc.less(texts[:-1], texts[1:]), min_count=0).as_py())
 
 
 class Users:
@@ -47,7 +60,7 @@ class Users:
     def __init__(self, table: pa.Table, place: str) -> None:
         """Args: `table` in contiguous columns; `place` names the file in errors. Raises `BundleError`."""
         self._table = table
-        self._rows = SortedTexts(table["user"], f"{place}: column user")
+        self._rows = Texts(table["user"], f"{place}: column user")
 
     def __len__(self) -> int:
         return self._table.num_rows

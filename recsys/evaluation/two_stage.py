@@ -29,11 +29,11 @@ from recsys.evaluation.evidence import MODEL
 from recsys.evaluation.model import Evaluated, held_out_users, measured_retrieval, retrieval_task
 from recsys.evaluation.recommenders import Nearest, Recommender
 from recsys.evaluation.retrieval import PerUser, RetrievalResult, Rows, Task, evaluate_retrieval
+from recsys.evaluation.tuned_index import held_out_queries, tuned_index
 from recsys.metrics import hits
 from recsys.models.ranker import Ranker
 from recsys.models.two_tower import TwoTower
 from recsys.ragged import Ragged
-from recsys.retrieval.build import build_index
 from recsys.retrieval.config import IndexConfig
 from recsys.retrieval.exact import ExactIndex
 
@@ -195,7 +195,7 @@ def evaluate_two_models(
 
     Raises:
         ConfigError, DataError: as `evaluate_two_stage` says, or a vector is not finite.
-        ExportError: a table cannot be stored as it is to be served.
+        ExportError: a table cannot be stored as it is to be served, or the index does not keep its promise.
         InstallError: ScaNN is asked for and missing.
     """
     held_out = held_out_users(prepared, part)
@@ -204,7 +204,8 @@ def evaluate_two_models(
         retriever.item_vectors(prepared.item_features, served),
         retriever.query_vectors(held_out.query, served),
     )
-    nearest = Nearest(build_index(vectors, index), queries)
+    tuned_by = held_out_queries(retriever, prepared, served)
+    nearest = Nearest(tuned_index(vectors, index, tuned_by, prepared.info.name), queries)
     exact = None if isinstance(nearest.index, ExactIndex) else Nearest(ExactIndex(vectors), queries)
     scorer = RankerScorer(ranker, held_out.query, prepared.item_features, ranker.embeddings.serve())
     task = retrieval_task(prepared, held_out, config, sliced=True)

@@ -11,25 +11,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recsys.bundle import BundleWriter, Description, IndexFacts, TableFacts, fields_of
-from recsys.bundle.manifest import INDEX, ITEM_TOWER, ITEMS, QUERY_TOWER, RANKER, RETRIEVER, USERS
+from recsys.bundle.manifest import INDEX, ITEM_TOWER, ITEMS, QUERIES, QUERY_TOWER, RANKER, RETRIEVER, USERS
 from recsys.data.dataset import SequenceInfo
-from recsys.data.prepared import Features, Prepared
+from recsys.data.prepared import Prepared
 from recsys.embeddings.bitmap import is_index
 from recsys.embeddings.collection import EmbeddingCollection
 from recsys.embeddings.served import ServedRows
-from recsys.errors import ExportError
+from recsys.evaluation.tuned_index import Queries, held_out_queries, tuned_index
 from recsys.export.config import RetrievalConfig
 from recsys.export.retriever import RetrieverModule
 from recsys.export.signatures import Encoder, RankerModule, TowerModule
 from recsys.models.ranker import Ranker
 from recsys.models.two_tower import TwoTower
-from recsys.retrieval import ExactIndex, ScannConfig, ScannIndex, build_index, recall_of
+from recsys.retrieval import ExactIndex, ScannIndex
 from recsys.schema.config import Role
 
 SHOWN = 20
 """Newest positives of a user that the bundle knows at least, to be shown beside recommendations."""
-MEASURED_QUERIES = 2_000
-"""Held-out queries with which the index's recall is measured."""
 
 
 @dataclass(frozen=True)
@@ -61,17 +59,16 @@ def export_two_tower(
     """
     served = model.embeddings.serve()
     vectors = model.item_vectors(prepared.item_features, served)
-    try:
-        index = build_index(vectors, config.index)
-    except ValueError as error:
-        raise ExportError("retrieval.index", str(error)) from error
-    facts = measure(index, model, served, prepared, config)
+    queries = held_out_queries(model, prepared, served)
+    index = tuned_index(vectors, config.index, queries, prepared.info.name)
     with BundleWriter(bundles) as writer:
         query = TowerModule(model.query_tower, _encoder(prepared, "user", "context"), served)
         query.save(writer.path(QUERY_TOWER))
         TowerModule(model.item_tower, _encoder(prepared, "item"), served).save(writer.path(ITEM_TOWER))
         RetrieverModule(query, index, prepared.items["item"], config.retriever_k).save(writer.path(RETRIEVER))
         index.save(writer.path(INDEX))
+        pq.write_table(query_table(prepared, queries), writer.path(QUERIES))
+        facts = index_facts(index, config.retriever_k)
         tables = table_facts(model.embeddings, served)
         _finish(writer, prepared, tables, provenance, embedding_dim=vectors.shape[1], index=facts)
     return writer.folder
@@ -147,39 +144,27 @@ def table_facts(embeddings: EmbeddingCollection, served: Mapping[str, ServedRows
     )
 
 
-def measure(
-    index: ExactIndex | ScannIndex,
-    model: TwoTower,
-    served: Mapping[str, ServedRows],
-    prepared: Prepared,
-    config: RetrievalConfig,
-) -> IndexFacts:
-    """The index's recall against exact search on held-out queries, embedded from the served rows.
+def index_facts(index: ExactIndex | ScannIndex, k: int) -> IndexFacts:
+    """What the manifest says of an index; `k` is the cut-off of the exact one."""
+    if not isinstance(index, ScannIndex) or index.curve is None:
+        return IndexFacts(kind="exact", k=k, recall=1.0, recall_low=1.0)
+    depth, point = index.config.depth, index.curve.point
+    recall = point.recall[f"recall@{depth}"]
+    return IndexFacts(
+        kind="scann",
+        k=depth,
+        recall=recall.estimate,
+        recall_low=recall.low,
+        promise=index.config.promise,
+        milliseconds=point.milliseconds.estimate,
+    )
 
-    Raises:
-        ExportError: it is below the promised `min_recall`.
-    """
-    if not isinstance(index, ScannIndex):
-        return IndexFacts(kind="exact", k=config.retriever_k, recall=1.0)
-    assert isinstance(config.index, ScannConfig)
-    query: Features = prepared.held_out("valid").query
-    if not len(next(iter(query.values()))):
-        raise ExportError(
-            f"{prepared.info.name}: valid",
-            "no positives, so no query to measure the index with",
-            cure="enlarge the share in data.split, or set retrieval.index.kind to exact",
-        )
-    queries = model.query_vectors({name: column[:MEASURED_QUERIES] for name, column in query.items()}, served)
-    k, promise = config.index.recall_at, config.index.min_recall
-    recall = recall_of(index, ExactIndex(index.vectors), queries, k)
-    if promise is not None and recall < promise:
-        raise ExportError(
-            "retrieval.index.min_recall",
-            f"recall@{k} is {recall:.4f} on {len(queries)} held-out queries",
-            f"the promised {promise}",
-            "raise leaves_to_search or reorder, or lower the promise",
-        )
-    return IndexFacts(kind="scann", k=k, recall=recall)
+
+def query_table(prepared: Prepared, queries: Queries) -> pa.Table:
+    """The bundle's `queries.parquet`: by whom the index was tuned, so that it can be measured again."""
+    width = queries.vectors.shape[1]
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(queries.vectors.ravel()), width)
+    return pa.table({"user": prepared.users["user"].take(pa.array(queries.users)), "vector": vectors})
 
 
 def served_items(prepared: Prepared) -> pa.Table:

@@ -1,10 +1,14 @@
+from .allowed import Allowed as Allowed
 from .build import build_index as build_index
 from .build import recall_of as recall_of
+from .catalogue import Catalogue as Catalogue
 from .config import ExactConfig as ExactConfig
 from .config import IndexConfig as IndexConfig
 from .config import ScannConfig as ScannConfig
+from .curve import Curve as Curve
 from .exact import ExactIndex as ExactIndex
 from .in_graph import InGraphIndex as InGraphIndex
 from .index import Index as Index
 from .index import Neighbours as Neighbours
 from .scann_index import ScannIndex as ScannIndex
+from .tuning import tune as tune

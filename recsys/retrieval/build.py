@@ -1,4 +1,4 @@
-"""From a config to an index, and how near an index is to exact search."""
+"""From a config to an index."""
 
 from __future__ import annotations
 
@@ -6,20 +6,28 @@ from numpy.typing import ArrayLike
 
 from recsys.metrics import recall_at_k
 from recsys.ragged import Ragged
+from recsys.retrieval.catalogue import Catalogue
 from recsys.retrieval.config import ExactConfig, ScannConfig
 from recsys.retrieval.exact import ExactIndex
 from recsys.retrieval.index import Index
 from recsys.retrieval.scann_index import ScannIndex
+from recsys.retrieval.tuning import tune
 
 
-def build_index(vectors: ArrayLike, config: ExactConfig | ScannConfig) -> ExactIndex | ScannIndex:
-    """The configured index over `vectors` [N, d].
+def build_index(
+    vectors: ArrayLike | Catalogue, config: ExactConfig | ScannConfig, queries: ArrayLike, seed: int = 0
+) -> ExactIndex | ScannIndex:
+    """The configured index over `vectors` [N, d], tuned to its promise by held-out `queries` [Q, d].
 
     Raises:
         DataError: a value is NaN or infinite.
+        ExportError: ScaNN cannot keep the promise.
         InstallError: ScaNN is asked for and missing.
+        ValueError: the config does not fit the vectors.
     """
-    return ScannIndex.build(vectors, config) if isinstance(config, ScannConfig) else ExactIndex(vectors)
+    if isinstance(config, ExactConfig):
+        return ExactIndex(vectors)
+    return tune(vectors, queries, config, seed)
 
 
 def recall_of(index: Index, exact: ExactIndex, queries: ArrayLike, k: int) -> float:

@@ -33,25 +33,28 @@ _SPECS = {
 class InGraphIndex(tf.Module):
     """A snapshot of a `ScannIndex` whose parts are variables of the module, so that a SavedModel carries them.
 
-    It finds what the live index finds, but knows no `exclude` and no updates. Hold on to the module while you call its
+    It finds what the live index finds, but knows no filters and no updates. Hold on to the module while you call its
     `search` (a `tf.function` keeps no reference to it).
     """
 
-    def __init__(self, state: Any, reorder: int) -> None:
+    def __init__(self, state: Any, index: ScannIndex) -> None:
         """Use `of`."""
         super().__init__()
         self._state = state
-        self._reorder = reorder
+        self._setting = index.setting
+        self._prefix = index.config.prefix
+        self._rows = tf.Variable(index.rows.ids, trainable=False)
+        if self._prefix is not None:
+            self._vectors = tf.Variable(index.vectors[index.rows.ids], trainable=False)
 
     @classmethod
     def of(cls, index: ScannIndex) -> Self:
         """A snapshot of the live index."""
-        assert index.config.reorder is not None
         with tempfile.TemporaryDirectory() as folder:
             searcher = Path(folder) / "scann"
             index.save_searcher(searcher)
             parts = _parts(searcher)
-        return cls(load_scann().scann_ops.ScannState(parts), index.config.reorder)
+        return cls(load_scann().scann_ops.ScannState(parts), index)
 
     @tf.function(
         input_signature=[tf.TensorSpec([None, None], tf.float32, "queries"), tf.TensorSpec([], tf.int32, "k")],
@@ -60,14 +63,24 @@ class InGraphIndex(tf.Module):
     def search(self, queries: tf.Tensor, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Ids [Q, k] int32 and scores [Q, k] of the best, best first; -1 and -inf where ScaNN finds fewer."""
         searcher = load_scann().scann_ops.searcher_from_module(self._state)
-        ids, scores = searcher.search_batched(
-            queries, final_num_neighbors=k, pre_reorder_num_neighbors=tf.maximum(k, self._reorder)
+        reorder = tf.maximum(k, self._setting.reorder)
+        places, scores = searcher.search_batched(
+            queries[:, : self._prefix],
+            final_num_neighbors=k if self._prefix is None else reorder,
+            pre_reorder_num_neighbors=reorder,
+            leaves_to_search=self._setting.leaves_to_search,
         )
         # ScaNN's rows are as wide as the longest result; a shorter one is filled up with NaN.
         found = tf.math.is_finite(scores)
+        scores = tf.where(found, scores, -np.inf)
+        places = tf.where(found, tf.cast(places, tf.int32), 0)
+        if self._prefix is not None:
+            whole = tf.einsum("qcd,qd->qc", tf.gather(self._vectors, places), queries)
+            scores, best = tf.math.top_k(tf.where(found, whole, -np.inf), tf.minimum(k, tf.shape(whole)[1]))
+            places = tf.gather(places, best, batch_dims=1)
+        ids = tf.where(tf.math.is_finite(scores), tf.gather(self._rows, places), -1)
         missing = [[0, 0], [0, k - tf.shape(scores)[1]]]
-        ids = tf.pad(tf.where(found, tf.cast(ids, tf.int32), -1), missing, constant_values=-1)
-        return ids, tf.pad(tf.where(found, scores, -np.inf), missing, constant_values=-np.inf)
+        return tf.pad(ids, missing, constant_values=-1), tf.pad(scores, missing, constant_values=-np.inf)
 
 
 def _parts(folder: Path) -> list[tf.Tensor]:

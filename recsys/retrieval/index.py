@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from recsys.errors import DataError
 from recsys.ragged import Ragged
+from recsys.retrieval.allowed import Allowed
 
 Vectors = NDArray[np.float32]
 VECTORS = "vectors.npy"
@@ -26,27 +27,58 @@ class Neighbours(NamedTuple):
 
 
 class Index(Protocol):
-    """Maximum inner product search over N vectors; ids are their row numbers."""
+    """Maximum inner product search over N vectors; ids are their row numbers.
+
+    Items come, change and go while it lives, but not during a search: who has several threads sees to that.
+    """
 
     @property
     def size(self) -> int:
-        """N."""
+        """N, with those that are deleted: their rows stay."""
 
     @property
     def dim(self) -> int:
         """d."""
 
-    def search(self, queries: ArrayLike, k: int, exclude: Ragged | None = None) -> Neighbours:
-        """The k items with the largest inner products with each query, but for the excluded ones.
+    @property
+    def vectors(self) -> Vectors:
+        """[N, d] float32."""
+
+    @property
+    def alive(self) -> Allowed | None:
+        """The items that are not deleted; None if none is."""
+
+    def search(
+        self, queries: ArrayLike, k: int, exclude: Ragged | None = None, allowed: Allowed | None = None
+    ) -> Neighbours:
+        """The k items with the largest inner products with each query, among those that it may get: k of them
+        whenever there are so many.
 
         Args:
             queries: [Q, d] float32, finite.
             k: may be larger than N.
             exclude: for each of the Q queries the ids it must not get.
+            allowed: what all of them may get; everything by default.
 
         Raises:
             DataError: a query is not finite.
             ValueError: the arguments do not fit each other or the index.
+        """
+
+    def upsert(self, ids: ArrayLike, vectors: ArrayLike) -> None:
+        """Put the items `ids` [m] where `vectors` [m, d] are: those that there are, deleted ones, and new ones, whose
+        ids follow the last.
+
+        Raises:
+            DataError: a value is NaN or infinite.
+            ValueError: the arguments do not fit each other or the index.
+        """
+
+    def delete(self, ids: ArrayLike) -> None:
+        """No search finds these items any more.
+
+        Raises:
+            ValueError: an id that the index never had, or nothing would be left.
         """
 
     def save(self, folder: Path) -> None:
@@ -78,7 +110,9 @@ def finite_vectors(vectors: ArrayLike, what: str) -> Vectors:
     return array
 
 
-def checked_search(index: Index, queries: ArrayLike, k: int, exclude: Ragged | None) -> Vectors:
+def checked_search(
+    index: Index, queries: ArrayLike, k: int, exclude: Ragged | None, allowed: Allowed | None
+) -> Vectors:
     """The queries as float32 [Q, d], once all the arguments of a search are known to fit.
 
     Raises:
@@ -95,4 +129,6 @@ def checked_search(index: Index, queries: ArrayLike, k: int, exclude: Ragged | N
         values = exclude.values
         if len(values) and not 0 <= values.min() <= values.max() < index.size:
             raise ValueError(f"exclude holds ids {values.min()}..{values.max()}, the index 0..{index.size - 1}")
+    if allowed is not None and len(allowed.mask) != index.size:
+        raise ValueError(f"allowed is of {len(allowed.mask)} items, the index of {index.size}")
     return array

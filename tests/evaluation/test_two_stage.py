@@ -354,7 +354,7 @@ def test_a_retriever_and_a_ranker_share_one_prepared_data_set(tmp_path: Path, mo
     assert isinstance(towers, TwoTower)
     assert isinstance(model, Ranker)
     part: Part = "test"
-    index = ScannConfig(min_recall=0.5, recall_at=10)
+    index = ScannConfig(promise={"recall@10": 0.5})
     evaluated = evaluate_two_models(towers, model, prepared, part, configured((5, 20)), index, candidates=25)
     mean = evaluated.metrics["model"]
     total = mean["recall@20"] + mean["lost_in_ranking@20"] + mean["lost_in_retrieval@20"]

@@ -14,10 +14,11 @@ from recsys._compat import tf
 from recsys.bundle import Bundle
 from recsys.data.prepared import Prepared
 from recsys.errors import ExportError
+from recsys.evaluation.tuned_index import held_out_queries, tuned_index
 from recsys.export import exporter
 from recsys.export.config import RetrievalConfig
 from recsys.ragged import Ragged
-from recsys.retrieval import ExactIndex, ScannConfig, ScannIndex
+from recsys.retrieval import ExactConfig, ExactIndex, ScannConfig, ScannIndex
 from serving.recommender import Recommender, Request
 from tests.export.conftest import ITEMS, PER_USER, USERS, Exported, export
 from tests.worlds import write_world
@@ -101,21 +102,38 @@ def test_recommendations_are_those_of_exact_search_without_seen_items(exported: 
     assert recommender.liked(users[0], 2)[0].item == histories[0][-1][1]
 
 
-UNREACHABLE = ScannConfig(leaves=10, leaves_to_search=1, reorder=60, recall_at=10, min_recall=1.0)
+UNREACHABLE = ScannConfig(leaves=10, leaves_to_search=1, reorder=60, promise={"recall@10": 1.0})
 
 
 def test_a_broken_promise_leaves_no_bundle(exported: Exported, tmp_path: Path) -> None:
     """One leaf of 10 does not hold the best 10 of 60 items for every query."""
-    with pytest.raises(ExportError, match=r"min_recall: recall@10 is 0\.\d+ .* promised 1\.0; raise leaves_to_search"):
+    message = r"promise: at best recall@10 is 0\.\d+ .* 1 of 10 leaves searched.*expected recall@10 1\.0; leave out"
+    with pytest.raises(ExportError, match=message):
         export(exported, RetrievalConfig(index=UNREACHABLE, retriever_k=7), tmp_path / "bundle")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_kept_promise_is_in_the_manifest(exported: Exported, tmp_path: Path) -> None:
+def test_a_kept_promise_is_in_the_manifest_with_the_curve_beside_it(exported: Exported, tmp_path: Path) -> None:
     kept = UNREACHABLE.model_copy(update={"leaves_to_search": 10})
     folder = export(exported, RetrievalConfig(index=kept, retriever_k=100), tmp_path / "bundle")
-    facts = Bundle.load(folder).manifest.index
-    assert (facts.kind, facts.k, facts.recall) == ("scann", 10, 1.0)
+    bundle = Bundle.load(folder)
+    facts = bundle.manifest.index
+    assert facts is not None
+    assert (facts.kind, facts.k, facts.recall, facts.recall_low) == ("scann", 10, 1.0, 1.0)
+    assert facts.promise == {"recall@10": 1.0}
+    assert isinstance(bundle.index, ScannIndex)
+    curve = bundle.index.curve
+    assert curve is not None
+    assert facts.milliseconds == curve.point.milliseconds.estimate > 0
+    assert curve.queries == len(exported.prepared.held_out("valid").user_index)
+
+
+def test_the_queries_that_measured_the_index_are_in_the_bundle(exported: Exported) -> None:
+    held_out = exported.prepared.held_out("valid")
+    table = pq.read_table(exported.bundle / "queries.parquet")
+    assert table["user"].to_pylist() == exported.prepared.users["user"].take(held_out.user_index).to_pylist()
+    vectors = np.array(table["vector"].to_pylist(), np.float32)
+    np.testing.assert_allclose(vectors, exported.model.query_vectors(held_out.query), rtol=1e-5)
 
 
 def test_an_index_that_no_query_measures_is_refused(exported: Exported, tmp_path: Path) -> None:
@@ -124,9 +142,10 @@ def test_an_index_that_no_query_measures_is_refused(exported: Exported, tmp_path
     table = pq.read_table(path)
     label = table.schema.get_field_index("label")
     pq.write_table(table.set_column(label, "label", pa.array([0.0] * len(table), pa.float32())), path)
-    index = ScannIndex.build(np.eye(8, dtype=np.float32), ScannConfig())
+    queries = held_out_queries(exported.model, Prepared(folder), {})
     with pytest.raises(ExportError, match=r"world: valid: no positives.*kind to exact"):
-        exporter.measure(index, exported.model, {}, Prepared(folder), RetrievalConfig())
+        tuned_index(np.eye(8, dtype=np.float32), ScannConfig(), queries, "world")
+    assert isinstance(tuned_index(np.eye(8, dtype=np.float32), ExactConfig(), queries, "world"), ExactIndex)
 
 
 def test_an_error_while_writing_leaves_the_older_bundle_alone(

@@ -10,7 +10,9 @@ from recsys.retrieval.config import ExactConfig, IndexConfig, ScannConfig
 def test_kind_chooses() -> None:
     adapter: TypeAdapter = TypeAdapter(IndexConfig)
     assert adapter.validate_python({"kind": "exact"}) == ExactConfig()
-    assert adapter.validate_python({"kind": "scann", "min_recall": 0.95}) == ScannConfig(min_recall=0.95)
+    found = adapter.validate_python({"kind": "scann", "promise": {"recall@50": 0.9, "recall@5": 1.0}})
+    assert found == ScannConfig(promise={"recall@50": 0.9, "recall@5": 1.0})
+    assert (found.promised, list(found.promised), found.depth) == ({5: 1.0, 50: 0.9}, [5, 50], 50)
     with pytest.raises(ValidationError, match="expected tags"):
         adapter.validate_python({"kind": "faiss"})
 
@@ -20,7 +22,7 @@ def test_kind_chooses() -> None:
     [
         (ScannConfig(), 19_999, (0, 1, 1000)),
         (ScannConfig(), 20_000, (141, 29, 1000)),
-        (ScannConfig(recall_at=10), 1_000_000, (1000, 200, 500)),
+        (ScannConfig(promise={"recall@10": 0.9}), 1_000_000, (1000, 200, 500)),
         (ScannConfig(leaves=40), 1_000, (40, 10, 1000)),
         (ScannConfig(leaves=4), 1_000, (4, 4, 1000)),
         (ScannConfig(leaves=0), 1_000_000, (0, 1, 1000)),
@@ -38,8 +40,9 @@ def test_what_cannot_be_is_refused() -> None:
         ScannConfig(leaves=30).for_size(100)
     with pytest.raises(ValidationError, match="there are 10 leaves"):
         ScannConfig(leaves=10, leaves_to_search=11)
-    with pytest.raises(ValidationError):
-        ScannConfig(min_recall=1.2)
+    for promise in ({"recall@10": 1.2}, {"recall": 0.9}, {"recall@0": 0.9}, {"ndcg@10": 0.9}, {}):
+        with pytest.raises(ValidationError):
+            ScannConfig(promise=promise)
 
 
 @pytest.mark.parametrize(

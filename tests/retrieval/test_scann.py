@@ -48,13 +48,13 @@ def exact(vectors: NDArray[np.float32]) -> ExactIndex:
 def test_a_small_catalogue_is_scored_whole(
     vectors: NDArray[np.float32], queries: NDArray[np.float32], exact: ExactIndex
 ) -> None:
-    index = build_index(vectors, ScannConfig())
+    index = build_index(vectors, ScannConfig(), queries)
     assert isinstance(index, ScannIndex)
     assert index.config.leaves == 0
     found, truth = index.search(queries, 20), exact.search(queries, 20)
     np.testing.assert_array_equal(found.ids, truth.ids)
     np.testing.assert_allclose(found.scores, truth.scores, rtol=1e-5)
-    assert isinstance(build_index(vectors, ExactConfig()), ExactIndex)
+    assert isinstance(build_index(vectors, ExactConfig(), queries), ExactIndex)
 
 
 def test_more_leaves_find_more(
