@@ -46,7 +46,8 @@ class MinedConfig(Config):
     from_epoch: Annotated[int, Field(ge=2)] = 2
     """The first epoch that has any: a ranking needs a model that has learned something."""
     index: IndexConfig = ExactConfig()
-    """What finds them. ScaNN is faster in large catalogues; it need not build the same index twice from one seed."""
+    """What finds them. ScaNN is faster in large catalogues; it need not build the same index twice from one seed, and
+    is not tuned to its promise here."""
 
     @model_validator(mode="after")
     def _enough(self) -> Self:

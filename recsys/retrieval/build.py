@@ -15,9 +15,10 @@ from recsys.retrieval.tuning import tune
 
 
 def build_index(
-    vectors: ArrayLike | Catalogue, config: ExactConfig | ScannConfig, queries: ArrayLike, seed: int = 0
+    vectors: ArrayLike | Catalogue, config: ExactConfig | ScannConfig, queries: ArrayLike | None = None, seed: int = 0
 ) -> ExactIndex | ScannIndex:
-    """The configured index over `vectors` [N, d], tuned to its promise by held-out `queries` [Q, d].
+    """The configured index over `vectors` [N, d], tuned to its promise by held-out `queries` [Q, d]; without them one
+    of which nothing is promised.
 
     Raises:
         DataError: a value is NaN or infinite.
@@ -27,6 +28,8 @@ def build_index(
     """
     if isinstance(config, ExactConfig):
         return ExactIndex(vectors)
+    if queries is None:
+        return ScannIndex.build(vectors, config)
     return tune(vectors, queries, config, seed)
 
 
