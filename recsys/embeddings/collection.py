@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from recsys._compat import keras, tf
-from recsys.data.dataset import MISSING, FeatureInfo, NumericInfo, SequenceInfo, VectorInfo
+from recsys.data.dataset import MISSING, CategoricalInfo, FeatureInfo, NumericInfo, SequenceInfo, VectorInfo
 from recsys.embeddings.addressing import vocabulary_of
 from recsys.embeddings.config import EmbeddingsConfig
 from recsys.embeddings.embedded import Embedded, Group, Padded
+from recsys.embeddings.id_dropout import IdDropout
 from recsys.embeddings.numeric import NumberVectors, bucketize, standardize
 from recsys.embeddings.optembed import Supernet
 from recsys.embeddings.planned import plans_of
@@ -52,6 +53,11 @@ class EmbeddingCollection(keras.layers.Layer):
         self.tables = {
             name: Table(name, config, features, vocabularies, seed, plans.get(name), step) for name in config.tables
         }
+        self._dropouts = {
+            name: IdDropout(name, entry.dropout, _vocabulary(name, features), seed, step)
+            for name, entry in config.features.items()
+            if entry.dropout and step is not None
+        }
         self._decays = {
             name: AgeDecay(name=f"age_decay_{name}", dtype="float32")  # a day has more seconds than float16
             for name, info in features.items()
@@ -84,10 +90,12 @@ class EmbeddingCollection(keras.layers.Layer):
         Args:
             batch: encoded features as `docs/architecture.md` lists them; `NAME.age` goes with the sequence NAME.
             served: by table, rows to read in place of the trained ones.
-            training: supernets draw widths.
+            training: supernets draw widths, and ids are dropped.
         """
         names = [name for name in self.features if name in batch]
         ids, ages = self.ids_and_ages(names, batch)
+        if training:
+            ids = {name: self._dropouts[name](each) if name in self._dropouts else each for name, each in ids.items()}
         groups, sequences = self._given(names, ids, batch), dict[str, Padded]()
         searched, search = list[Group](), dict[str, Padded]()
         for name, table in self.tables.items():
@@ -250,6 +258,13 @@ class EmbeddingCollection(keras.layers.Layer):
         how = self._entries[name].pooling
         assert how != "none"
         return pool(values, weights, how)
+
+
+def _vocabulary(name: str, features: Mapping[str, FeatureInfo]) -> CategoricalInfo:
+    """That of the ids of a feature that has one."""
+    info = features[vocabulary_of(name, features)]
+    assert isinstance(info, CategoricalInfo)
+    return info
 
 
 def _joined(order: list[str], user: Embedded, other: Embedded, spread: Callable[[tf.Tensor], tf.Tensor]) -> Embedded:

@@ -214,6 +214,10 @@ class FeatureConfig(Config):
     """Reads at most as many values: a sequence's newest, a multi-valued feature's first. The schema's maximum, if left
     out.
     """
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """Share of the values that training takes for unknown ones: other features learn to stand in for them, and an item
+    that training has not seen has a vector by its content.
+    """
     projection: PositiveInt | None = None
     """Width of a learned linear projection of a vector feature; of a number, the width of a learned vector that it
     multiplies, which puts it in one space with the rows of tables (AutoInt, Song et al. 2019, eq. 4).
@@ -333,6 +337,7 @@ class EmbeddingsConfig(Config):
                 text = f"{name!r} has no vocabulary (encoding: hash); its table needs `method: multiplexed` or hashed"
                 yield f".{key}", text
         yield from _length_problems(entry, feature)
+        yield from _dropout_problems(name, entry, schema)
 
     def _attention_problems(self, schema: SchemaConfig) -> Iterator[tuple[str, str]]:
         """A search compares the history with its target: both must have vectors for it, of one width."""
@@ -419,6 +424,16 @@ def is_hashed(name: str, features: Mapping[str, Feature]) -> bool:
     """Whether a feature's ids are fingerprints, without a vocabulary."""
     feature = features.get(vocabulary_owner(name, features))
     return isinstance(feature, (Categorical, MultiValued)) and isinstance(feature.encoding, HashEncoding)
+
+
+def _dropout_problems(name: str, entry: FeatureConfig, schema: SchemaConfig) -> Iterator[tuple[str, str]]:
+    if not entry.dropout:
+        return
+    if isinstance(schema.features[name], Numeric):
+        yield ".dropout", f"{name!r} is a number in buckets, and no number is unknown; remove it"
+    elif is_hashed(name, schema.features):
+        text = f"{name!r} has no vocabulary (encoding: hash), so no value is unknown; remove it, or use a vocabulary"
+        yield ".dropout", text
 
 
 def _length_problems(entry: FeatureConfig, feature: Feature) -> Iterator[tuple[str, str]]:

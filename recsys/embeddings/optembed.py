@@ -28,6 +28,7 @@ import numpy as np
 
 from recsys._compat import keras, tf
 from recsys.embeddings.config import OptEmbedTable
+from recsys.embeddings.draws import step_seed
 from recsys.embeddings.rows import FloatRows, Trained
 from recsys.embeddings.seeds import seed_for
 from recsys.embeddings.served import ServedRows, served_rows
@@ -97,10 +98,7 @@ class Supernet(keras.layers.Layer):
             found: [B, L, D]
             columns: of each feature, in their order, how many of the L it has; they share one width.
         """
-        replica = tf.distribute.get_replica_context()
-        number = replica.replica_id_in_sync_group if replica is not None else 0
-        salt = seed_for(self._seed, "widths", *columns)
-        seed = tf.stack([tf.cast(self._step, tf.int64), tf.cast(number, tf.int64) * 2**31 + salt])
+        seed = step_seed(self._step, seed_for(self._seed, "widths", *columns))
         shape = [tf.shape(found)[0], len(columns)]
         widths = tf.random.stateless_uniform(shape, seed, 1, self.dim + 1, tf.int32)
         of_column = np.repeat(np.arange(len(columns)), list(columns.values()))

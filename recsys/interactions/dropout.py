@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from recsys._compat import keras, tf
+from recsys.embeddings.draws import step_seed
 from recsys.embeddings.seeds import seed_for
 
 
@@ -19,8 +20,5 @@ class StatelessDropout(keras.layers.Layer):
         """Zeroes a share `rate` of x and scales the rest by 1 / (1 - rate), in training only."""
         if not training or self._rate == 0.0:
             return x
-        replica = tf.distribute.get_replica_context()
-        number = replica.replica_id_in_sync_group if replica is not None else 0
-        seed = tf.stack([tf.cast(self._step, tf.int64), tf.cast(number, tf.int64) * 2**31 + self._seed])
-        keep = tf.random.stateless_uniform(tf.shape(x), seed) >= self._rate
+        keep = tf.random.stateless_uniform(tf.shape(x), step_seed(self._step, self._seed)) >= self._rate
         return tf.where(keep, x / (1.0 - self._rate), tf.zeros_like(x))
