@@ -20,6 +20,7 @@ import embedding_quality
 import long_histories
 import methods
 import ranker_tables
+import retrieval
 import table
 import unified_embedding
 from table import joined, markdown, write_marked
@@ -33,6 +34,7 @@ PAGE = ROOT / "docs" / "results.md"
 STUDIES = {
     "rankers": "python benchmarks/rankers.py",
     "autoint": "python benchmarks/autoint.py",
+    "retrieval": "python benchmarks/retrieval.py",
     "long-histories": "python benchmarks/long_histories.py",
     "unified-embedding": "python benchmarks/unified_embedding.py",
     "embedding-quality": "python benchmarks/embedding_quality.py",
@@ -57,6 +59,7 @@ def sections() -> dict[str, str]:
         "long-histories": _long_histories(),
         "long-search": _long_search(RESULTS / "long_search.json"),
         "retrieval": _retrieval(),
+        "retrieval-study": retrieval.section(),
         **dimension_tables.sections(),
         "methods": methods.frontier(),
         "multiplexed": unified.partition("\n\n")[2],
