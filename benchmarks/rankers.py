@@ -324,9 +324,9 @@ def plan() -> list[Run]:
         if _concerns(data, method, seed)
     ]
 
-    def turn(run: Run) -> tuple[bool, bool, bool]:
-        first = run.data.name in FIRST
-        return run.data.log == "amazon-sports", not first, run.method.name not in MAIN
+    def turn(run: Run) -> tuple[bool, bool, bool, bool]:
+        first, main = run.data.name in FIRST, run.method.name in MAIN
+        return run.data.log == "amazon-sports", not main and run.method.name not in BOTH, not first, not main
 
     return sorted(runs, key=turn)
 

@@ -17,7 +17,7 @@ from recsys.files import draft_folder
 class BundleWriter:
     """Collects a bundle's files in a hidden folder beside the target; leaving the block without an error publishes it.
 
-    The target is `bundles/N`, N the next free number. After an error nothing is left.
+    The target is `bundles/N`, N the next free number. After an error nothing is left::
 
         with BundleWriter(run / "bundle") as writer:
             tf.saved_model.save(tower, writer.path("query_tower"))
