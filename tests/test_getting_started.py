@@ -34,9 +34,10 @@ def test_the_way_from_a_csv_to_a_served_recommendation(tmp_path: Path) -> None:
 
 
 def answers(text: str) -> list[dict[str, Any]]:
-    """JSON objects that follow each other, as curl leaves them."""
-    found, at = [], 0
-    while at < len(text) and text[at] == "{":
-        answer, at = json.JSONDecoder().raw_decode(text, at)
+    """JSON objects among other lines: the server logs its requests where curl writes."""
+    found, at = [], text.find("{")
+    while at >= 0:
+        answer, end = json.JSONDecoder().raw_decode(text, at)
         found.append(answer)
+        at = text.find("{", end)
     return found
