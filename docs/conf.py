@@ -28,12 +28,12 @@ autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 autodoc_class_signature = "separated"
 
-_CODE = re.compile(r"(?<![`\\])`([^`]+)`(?!`)")
+_CODE = re.compile(r"(?<![`\\])`([^`]+)`(?![`])(\w?)")
 
 
 def _from_markdown(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
     """Docstrings write code in single backquotes, as Markdown does, and norms as |x|, which mean other things here."""
-    text = _CODE.sub(r"``\1``", "\n".join(lines))
+    text = _CODE.sub(lambda found: f"``{found[1]}``" + (rf"\ {found[2]}" if found[2] else ""), "\n".join(lines))
     parts = re.split(r"(``[^`]+``)", text)
     lines[:] = "".join(part if part.startswith("``") else part.replace("|", r"\|") for part in parts).split("\n")
 
