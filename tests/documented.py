@@ -21,7 +21,11 @@ def blocks(text: str, language: str) -> list[str]:
 def commands(text: str) -> list[str]:
     """Every `recsys ...` in inline code or at the start of a line of a shell block."""
     inline = re.findall(r"`(recsys [^`]+)`", text)
-    shell = [line.partition(" #")[0].strip() for block in blocks(text, "sh") for line in block.splitlines()]
+    shell = [
+        line.partition(" #")[0].strip().removesuffix(" &")
+        for block in blocks(text, "sh")
+        for line in block.splitlines()
+    ]
     return [*inline, *(line for line in shell if line.startswith("recsys "))]
 
 
