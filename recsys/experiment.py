@@ -233,6 +233,7 @@ class Experiment:
         """
         from recsys.evaluation import RunRecord
         from recsys.export import Provenance, export_ranker, export_two_tower
+        from recsys.export.complements import make_complements
         from recsys.models.ranker import Ranker
         from recsys.models.two_tower import TwoTower
 
@@ -245,7 +246,9 @@ class Experiment:
             folder = export_ranker(model, prepared, bundles, provenance)
         else:
             assert isinstance(model, TwoTower)
-            folder = export_two_tower(model, prepared, self.config.retrieval, bundles, provenance)
+            asked = self.config.complements
+            beside = None if asked is None else make_complements(prepared, asked, self.config.seed)
+            folder = export_two_tower(model, prepared, self.config.retrieval, bundles, provenance, beside)
         self._claim()
         return folder
 

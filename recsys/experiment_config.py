@@ -14,7 +14,7 @@ from recsys.embeddings.config import EmbeddingsConfig, StoredRows
 from recsys.evaluation.config import EvaluationConfig, InHistorySlices
 from recsys.export.config import RetrievalConfig
 from recsys.interactions.config import AttentionConfig, CrossConfig, EncoderConfig, SequenceConfig
-from recsys.models.config import ModelConfig, RankerConfig, TwoTowerConfig
+from recsys.models.config import ComplementsConfig, ModelConfig, RankerConfig, TwoTowerConfig
 from recsys.objectives.config import InBatchSoftmaxConfig, MinedConfig, StreamingConfig
 from recsys.schema.config import SchemaConfig, Sequence
 from recsys.search.config import SearchConfig
@@ -47,6 +47,8 @@ class ExperimentConfig(Config):
     """How the model is measured, beside what, and for whom by themselves."""
     retrieval: RetrievalConfig = RetrievalConfig()
     """Of a two_tower model; a ranker has no index."""
+    complements: ComplementsConfig | None = None
+    """A second index in a two_tower's bundle: what goes with an item. Its vectors are trained at export."""
     search: SearchConfig = SearchConfig()
     """How `recsys search` looks for smaller tables; nothing else reads it."""
 
@@ -61,6 +63,7 @@ class ExperimentConfig(Config):
             "training": self.training.model_copy(update={key: getattr(plain, key) for key in indifferent}),
             "evaluation": EvaluationConfig().model_copy(update={"monitor": self.evaluation.monitor}),
             "retrieval": RetrievalConfig(),
+            "complements": None,
             "search": SearchConfig(),
         }
         return digest(self.model_copy(update=parts))
@@ -77,6 +80,8 @@ class ExperimentConfig(Config):
             (("embeddings", *key.split(".")), text) for key, text in self.embeddings.problems(self.table_schema)
         ]
         found += self._data_problems() + self._table_problems() + self._model_problems()
+        if self.complements is not None:
+            found += self._complement_problems(self.complements)
         found += [(("evaluation", *key), text) for key, text in self.evaluation.problems(self.table_schema)]
         if found:
             raise misfits(found)
@@ -90,6 +95,18 @@ class ExperimentConfig(Config):
         if self.table_schema.propensity is not None and self.data.sampled_negatives is not None:
             text = "schema.propensity says how probable what was logged was, and these are drawn; remove one of the two"
             found.append((("data", "sampled_negatives"), text))
+        return found
+
+    def _complement_problems(self, complements: ComplementsConfig) -> list[Misfit]:
+        found = list[Misfit]()
+        if isinstance(self.model, RankerConfig):
+            found.append((("complements",), "stand in the bundle of a two_tower, and this is a ranker; remove it"))
+        if self.table_schema.timestamp is None:
+            text = "what came after what needs schema.timestamp; name the column, or remove this"
+            found.append((("complements",), text))
+        if complements.optimizer.decay is not None:
+            text = "these vectors are trained without decay; remove it"
+            found.append((("complements", "optimizer", "decay"), text))
         return found
 
     def _table_problems(self) -> list[Misfit]:

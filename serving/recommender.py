@@ -10,12 +10,14 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from recsys.bundle.bundle import Bundle
+from recsys.bundle.filters import DELETED
 from recsys.bundle.manifest import SequenceField
 from recsys.bundle.requests import shown, text_of
 from recsys.bundle.users import RAW
 from recsys.config.base import Config, Many
 from recsys.errors import Problem, RequestError
 from recsys.ragged import Ragged
+from recsys.retrieval.index import Index, Neighbours
 
 PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000}
 
@@ -129,15 +131,51 @@ class Recommender:
                 "features", "the query's embedding is not finite", "numbers of a usual size", "send smaller numbers"
             )
         found = self.bundle.index.search(query, request.k, Ragged.from_lists([self._excluded(request, row)]))
-        there = found.ids[0] >= 0
         return Recommendations(
-            items=tuple(
-                Recommended(item=item.item, title=item.title, score=float(score))
-                for item, score in zip(self._described(found.ids[0][there]), found.scores[0][there], strict=True)
-            ),
+            items=tuple(self._recommended(found)),
             user=user,
             bundle=self.name,
         )
+
+    def similar(self, item: Id, k: int) -> list[Recommended]:
+        """The k items most like one of the catalogue: those with the nearest vectors.
+
+        Raises:
+            RequestError: the catalogue has no such item.
+        """
+        row = self._item_row(item)
+        return self._beside(self.bundle.index, self.bundle.index.vectors[row], row, k)
+
+    def complements(self, item: Id, k: int) -> list[Recommended]:
+        """The k items that go best with one of the catalogue: that are met after it.
+
+        Raises:
+            BundleError: the bundle was exported without.
+            RequestError: the catalogue has no such item, or too little is known of it.
+        """
+        index, row = self.bundle.complements, self._item_row(item)
+        inputs = self.bundle.complement_inputs
+        if row >= len(inputs) or not inputs[row].any():
+            found, cure = "is known from too few events to say what goes with it", "ask for items like it"
+            raise RequestError("item", f"{item!r} {found}", "an item that was met often enough", cure)
+        return self._beside(index, inputs[row], row, k)
+
+    def _beside(self, index: Index, query: NDArray[np.float32], row: int, k: int) -> list[Recommended]:
+        """Without the item itself, and without items that have been deleted since."""
+        gone = np.array([row])
+        if DELETED in self._items.column_names:
+            deleted = np.flatnonzero(self._items[DELETED].to_numpy())
+            gone = np.union1d(gone, deleted[deleted < index.size])
+        found = index.search(query[np.newaxis], k, Ragged.from_lists([gone]))
+        return self._recommended(found)
+
+    def _item_row(self, item: Id) -> int:
+        row = self.bundle.find_item(text_of(item, "item"))
+        if row is None:
+            raise RequestError(
+                "item", f"{item!r} is not in the catalogue", "an item's id", "look it up in items.parquet"
+            )
+        return row
 
     def liked(self, user: Id, count: int) -> list[Item]:
         """A known user's newest positive items, the newest first.
@@ -184,6 +222,14 @@ class Recommender:
         if row is None or not request.exclude_seen:
             return np.unique(indices)
         return np.union1d(indices, self._users.seen(row))
+
+    def _recommended(self, found: Neighbours) -> list[Recommended]:
+        """Of one query."""
+        there = found.ids[0] >= 0
+        return [
+            Recommended(item=item.item, title=item.title, score=float(score))
+            for item, score in zip(self._described(found.ids[0][there]), found.scores[0][there], strict=True)
+        ]
 
     def _described(self, indices: NDArray[np.integer]) -> list[Item]:
         ids = self._items["item"].take(indices).to_pylist()

@@ -75,15 +75,27 @@ def description(**changes: Any) -> Description:
 
 
 def write(
-    bundles: Path, *, index: Index | None = None, users: pa.Table = USERS, facts: IndexFacts = EXACT, **changes: Any
+    bundles: Path,
+    *,
+    index: Index | None = None,
+    users: pa.Table = USERS,
+    facts: IndexFacts = EXACT,
+    beside: tuple[np.ndarray, np.ndarray] | None = None,
+    **changes: Any,
 ) -> Path:
-    """Write the tiny bundle as the next one in `bundles`, with changes to its description."""
+    """Write the tiny bundle as the next one in `bundles`, with changes to its description, and with what goes `beside`
+    items by these input and output vectors.
+    """
     with BundleWriter(bundles) as writer:
         save_towers(writer)
         (index or ExactIndex(VECTORS)).save(writer.path("index"))
         items = pa.table({"item": ITEMS, "title": TITLES, "raw.movie": ITEMS})
         pq.write_table(items, writer.path("items.parquet"), row_group_size=2)
         pq.write_table(users, writer.path("users.parquet"), row_group_size=1)
+        if beside is not None:
+            np.save(writer.path("complements", "vectors.npy"), beside[0])
+            ExactIndex(beside[1]).save(writer.path("complements", "index"))
+            changes["complements"] = EXACT
         writer.describe(description(index=facts, **changes))
     return writer.folder
 

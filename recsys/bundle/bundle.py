@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from recsys.bundle.filters import ItemFilters
 from recsys.bundle.manifest import (
+    COMPLEMENT_INDEX,
+    COMPLEMENTS,
     INDEX,
     ITEM_TOWER,
     ITEMS,
@@ -34,6 +36,7 @@ from recsys.bundle.users import RAW, Texts, Users
 from recsys.bundle.verify import check_files, check_versions, find, read_manifest
 from recsys.errors import BundleError
 from recsys.retrieval.exact import ExactIndex
+from recsys.retrieval.folder import load_vectors
 from recsys.retrieval.index import Index
 from recsys.retrieval.scann_index import ScannIndex
 
@@ -140,6 +143,25 @@ class Bundle:
                 "export the run again",
             )
         return index
+
+    @cached_property
+    def complements(self) -> Index:
+        """The index over the vectors of what goes with items; its ids are item indices.
+
+        Raises:
+            BundleError: the bundle was exported without.
+        """
+        facts = self.manifest.complements
+        if facts is None:
+            cure = "add `complements: {}` to the YAML, and export the run again"
+            raise BundleError(str(self.folder), "does not know what goes with items", "a second index", cure)
+        folder = self.folder / COMPLEMENT_INDEX
+        return ScannIndex.load(folder) if facts.kind == "scann" else ExactIndex.load(folder)
+
+    @cached_property
+    def complement_inputs(self) -> NDArray[np.float32]:
+        """[N, d] the vectors with which `complements` is asked; 0 for items of which too little is known."""
+        return load_vectors(self.folder / COMPLEMENTS)
 
     @cached_property
     def filters(self) -> ItemFilters:

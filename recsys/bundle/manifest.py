@@ -28,6 +28,7 @@ EXPLAIN = "explain"
 """The ranker's signature that says what its layers looked at, where they weigh fields or events."""
 RANK = "rank"
 """The ranker's signature for one user and K items."""
+COMPLEMENTS, COMPLEMENT_INPUTS, COMPLEMENT_INDEX = "complements", "complements/vectors.npy", "complements/index"
 INDEX, VECTORS, SCANN = "index", "index/vectors.npy", "index/scann"
 ITEMS, USERS, QUERIES = "items.parquet", "users.parquet", "queries.parquet"
 Kind = Literal["two_tower", "ranker"]
@@ -165,6 +166,8 @@ class Description(Config):
     """Test metrics of the exported model."""
     index: IndexFacts | None = None
     """None for a ranker."""
+    complements: IndexFacts | None = None
+    """Of the index of what goes with items; None where there is none."""
     heads: tuple[str, ...] = ()
     """Labels that a ranker scores beside the one that it ranks by."""
     tables: tuple[TableFacts, ...] = ()

@@ -11,13 +11,25 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recsys.bundle import BundleWriter, Description, IndexFacts, TableFacts, fields_of
-from recsys.bundle.manifest import INDEX, ITEM_TOWER, ITEMS, QUERIES, QUERY_TOWER, RANKER, RETRIEVER, USERS
+from recsys.bundle.manifest import (
+    COMPLEMENT_INDEX,
+    COMPLEMENT_INPUTS,
+    INDEX,
+    ITEM_TOWER,
+    ITEMS,
+    QUERIES,
+    QUERY_TOWER,
+    RANKER,
+    RETRIEVER,
+    USERS,
+)
 from recsys.data.dataset import SequenceInfo
 from recsys.data.prepared import Prepared
 from recsys.embeddings.bitmap import is_index
 from recsys.embeddings.collection import EmbeddingCollection
 from recsys.embeddings.served import ServedRows
 from recsys.evaluation.tuned_index import Queries, held_out_queries, tuned_index
+from recsys.export.complements import Complements
 from recsys.export.config import RetrievalConfig
 from recsys.export.retriever import RetrieverModule
 from recsys.export.signatures import Encoder, RankerModule, TowerModule
@@ -41,7 +53,12 @@ class Provenance:
 
 
 def export_two_tower(
-    model: TwoTower, prepared: Prepared, config: RetrievalConfig, bundles: Path, provenance: Provenance
+    model: TwoTower,
+    prepared: Prepared,
+    config: RetrievalConfig,
+    bundles: Path,
+    provenance: Provenance,
+    complements: Complements | None = None,
 ) -> Path:
     """Writes the next bundle under `bundles`; returns its folder.
 
@@ -51,6 +68,7 @@ def export_two_tower(
         config: the index and its promise.
         bundles: the run's `bundle/`.
         provenance: of the manifest.
+        complements: what goes with items, if that is asked for.
 
     Raises:
         ExportError: a table cannot be stored as it is to be served; the index does not keep the recall that the YAML
@@ -70,7 +88,12 @@ def export_two_tower(
         pq.write_table(query_table(prepared, queries), writer.path(QUERIES))
         facts = index_facts(index, config.retriever_k)
         tables = table_facts(model.embeddings, served)
-        _finish(writer, prepared, tables, provenance, embedding_dim=vectors.shape[1], index=facts)
+        beside = None
+        if complements is not None:
+            np.save(writer.path(COMPLEMENT_INPUTS), complements.inputs, allow_pickle=False)
+            complements.index.save(writer.path(COMPLEMENT_INDEX))
+            beside = index_facts(complements.index, config.retriever_k)
+        _finish(writer, prepared, tables, provenance, embedding_dim=vectors.shape[1], index=facts, complements=beside)
     return writer.folder
 
 
@@ -101,6 +124,7 @@ def _finish(
     provenance: Provenance,
     embedding_dim: int | None = None,
     index: IndexFacts | None = None,
+    complements: IndexFacts | None = None,
     heads: tuple[str, ...] = (),
 ) -> None:
     """Writes what bundles of every kind hold: items, users and the description."""
@@ -118,6 +142,7 @@ def _finish(
             catalogue_size=len(prepared.items),
             metrics=provenance.metrics,
             index=index,
+            complements=complements,
             heads=heads,
             tables=tables,
             config_digest=provenance.config_digest,

@@ -8,6 +8,7 @@ from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 
 from recsys.config.base import Config, Many, Misfit, default_tag, misfits
 from recsys.data.config import MAIN_LABEL
+from recsys.embeddings.optimizers.config import LazyAdamConfig, TableOptimizerConfig
 from recsys.interactions.config import EncoderConfig, InteractionConfig, SequenceConfig
 from recsys.objectives.config import (
     BinaryCrossEntropyConfig,
@@ -15,6 +16,7 @@ from recsys.objectives.config import (
     PointwiseLossConfig,
     RetrievalLossConfig,
 )
+from recsys.retrieval.config import ExactConfig, IndexConfig
 
 Rate = Annotated[float, Field(ge=0.0, lt=1.0)]
 
@@ -71,6 +73,30 @@ class TwoTowerConfig(Config):
             text = f"{max(self.matryoshka)} is no prefix of {width} units, which are trained in any case"
             found.append(f"{text}; name smaller widths, or raise output_dim")
         return found
+
+
+class ComplementsConfig(Config):
+    """What goes with an item, beside what is like it: two vectors for each item, from what was met soon after what."""
+
+    dim: PositiveInt = 32
+    window: PositiveInt = 3
+    """Events after an item's among which what goes with it is looked for; events of one time are one basket, and count
+    in both directions.
+    """
+    negatives: PositiveInt = 10
+    """Drawn for each pair."""
+    power: Annotated[float, Field(ge=0, le=1)] = 0.75
+    """Negatives are drawn in proportion to how often items end pairs, to this power."""
+    min_count: PositiveInt = 5
+    """Pairs that an item must end to be recommended, and begin to have anything recommended beside it."""
+    epochs: PositiveInt = 10
+    batch_size: PositiveInt = 4096
+    """Pairs in a step."""
+    optimizer: TableOptimizerConfig = LazyAdamConfig(kind="lazy_adam", learning_rate=0.01)
+    index: IndexConfig = ExactConfig()
+    """The second index of the bundle, over the output vectors; its promise is tuned by the input vectors of the items
+    that begin most pairs.
+    """
 
 
 class HeadConfig(MLPConfig):

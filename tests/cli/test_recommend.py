@@ -54,7 +54,7 @@ def test_a_user_without_a_history(tiny_bundle: Path, capsys: pytest.CaptureFixtu
 @pytest.mark.parametrize(
     ("arguments", "found", "cure"),
     [
-        ([], "neither --user nor --features", "--user 42"),
+        ([], "nobody to recommend to, and no item", "--user 42"),
         (["--user", "nobody"], "no user 'nobody'", "features"),
         (["--features", "{"], "is no JSON", """'{"age": 35}'"""),
         (["--features", "1" * 5000], "is no JSON", """'{"age": 35}'"""),
