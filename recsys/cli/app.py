@@ -32,6 +32,7 @@ from recsys.cli import (
     search,
     serve,
     train,
+    tune,
 )
 from recsys.errors import Problem, RecsysError
 
@@ -70,6 +71,7 @@ app.command()(export.export)
 app.command()(run.run)
 app.command()(inspect.inspect)
 app.command()(explain.explain)
+app.command()(tune.tune)
 app.command()(search.search)
 app.add_typer(plan.app, name="plan")
 app.command()(recommend.recommend)
