@@ -18,7 +18,7 @@ from recsys.tuning import Space, Tried, Tuning, TuningRecord, read_space
 from tests.documented import blocks
 from tests.test_dimension_search import write_tiny
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 SPACE = """\
 space:

@@ -1,11 +1,5 @@
 """Hyper-parameters by Optuna: over any keys of an experiment's YAML, by what validation says, and nothing else.
 
-A space is a YAML file:
-
-    space:
-      - {keys: [model.loss.temperature], kind: float, low: 0.05, high: 0.5, log: true}
-      - {keys: [embeddings.tables.user.dim, embeddings.tables.movie.dim], kind: choice, values: [32, 64, 128]}
-
 The first trial is the experiment as it stands; further ones are proposed by a tree-structured Parzen estimator
 (Bergstra et al., NeurIPS 2011) from those before. Each is an ordinary run directory, which never sees the test
 part; one that does worse than the median of the others at the same epoch is ended. All of it stands in
@@ -24,18 +18,16 @@ from __future__ import annotations
 import gc
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import AwareDatetime, Field, FiniteFloat, JsonValue, NonNegativeFloat, NonNegativeInt, model_validator
+from pydantic import JsonValue
 
 from recsys._compat import keras
-from recsys.config.base import Config, Many
 from recsys.config.dialect import dump
 from recsys.config.load import load
 from recsys.errors import ConfigError, InstallError, Problem, TrainingError
@@ -43,145 +35,17 @@ from recsys.experiment import Experiment
 from recsys.experiment_config import ExperimentConfig
 from recsys.files import write_text
 from recsys.run_directory import RunDirectory
+from recsys.tuning.picture import tuning_picture
+from recsys.tuning.record import TrialRecord, TuningRecord
+from recsys.tuning.space import Choice, FloatRange, IntRange, Space, contains
 
 if TYPE_CHECKING:
     import optuna
-    from matplotlib.figure import Figure
 
 FIXED = ("name", "seed", "data", "schema", "evaluation", "retrieval", "search")
 """Sections that say what is measured, or that nothing measured here depends on."""
 STARTUP = 8
 """Trials at random before the first that is proposed from others, and before the first that may be ended early."""
-
-
-class _Parameter(Config):
-    keys: Annotated[Many[str], Field(min_length=1)]
-    """Dotted keys of the experiment's YAML, which all get the same value; the first one names the parameter."""
-
-    @property
-    def name(self) -> str:
-        """The first key."""
-        return self.keys[0]
-
-    def overrides(self, value: JsonValue) -> list[str]:
-        """Of the YAML, of which JSON is a part."""
-        return [f"{key}={json.dumps(value)}" for key in self.keys]
-
-
-class FloatRange(_Parameter):
-    """Any number between two."""
-
-    kind: Literal["float"]
-    low: FiniteFloat
-    high: FiniteFloat
-    log: bool = False
-    """Whether equal ratios count as equal steps."""
-
-    @property
-    def ends(self) -> tuple[JsonValue, ...]:
-        """The least and the greatest value."""
-        return self.low, self.high
-
-    @model_validator(mode="after")
-    def _sound(self) -> Self:
-        _check_range(self.low, self.high, self.log)
-        return self
-
-
-class IntRange(_Parameter):
-    """Any whole number between two."""
-
-    kind: Literal["int"]
-    low: int
-    high: int
-    log: bool = False
-    """Whether equal ratios count as equal steps."""
-
-    @property
-    def ends(self) -> tuple[JsonValue, ...]:
-        """The least and the greatest value."""
-        return self.low, self.high
-
-    @model_validator(mode="after")
-    def _sound(self) -> Self:
-        _check_range(self.low, self.high, self.log)
-        return self
-
-
-class Choice(_Parameter):
-    """One of several values, in no order."""
-
-    kind: Literal["choice"]
-    values: Annotated[Many[JsonValue], Field(min_length=2)]
-    """Whatever the YAML takes there: numbers, texts, lists, mappings."""
-
-    @property
-    def ends(self) -> tuple[JsonValue, ...]:
-        """All values."""
-        return self.values
-
-
-def _check_range(low: float, high: float, log: bool) -> None:
-    if low >= high:
-        raise ValueError(f"low is {low}, which is not below high, {high}")
-    if log and low <= 0:
-        raise ValueError(f"low is {low}, which has no logarithm; raise it, or leave log out")
-
-
-Parameter = Annotated[FloatRange | IntRange | Choice, Field(discriminator="kind")]
-
-
-class Space(Config):
-    """What is tuned."""
-
-    space: Annotated[Many[Parameter], Field(min_length=1)]
-    """Each key once."""
-
-    @model_validator(mode="after")
-    def _once(self) -> Self:
-        keys = [key for parameter in self.space for key in parameter.keys]
-        twice = sorted({key for key in keys if keys.count(key) > 1})
-        if twice:
-            raise ValueError(f"{', '.join(twice)}: named twice; name each key once")
-        return self
-
-
-class TrialRecord(Config):
-    """One training."""
-
-    number: NonNegativeInt
-    values: dict[str, JsonValue]
-    """By parameter."""
-    state: Literal["complete", "pruned", "failed"]
-    """`pruned`: ended early; `failed`: the values do not fit together, or the loss was not finite."""
-    quality: float | None
-    """The best epoch's validation metric."""
-    epochs: NonNegativeInt = 0
-    seconds: NonNegativeFloat = 0.0
-    """Of the training, over all restarts."""
-    error: str = ""
-    """Why it failed."""
-
-
-class TuningRecord(Config):
-    """`tuning.json`."""
-
-    format: Literal[1] = 1
-    name: str
-    created: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
-    config_digest: str
-    """Of the experiment as it stands."""
-    data_digest: str
-    monitor: str
-    """The metric of the validation part that is raised."""
-    trials: Many[TrialRecord]
-    """Number 0 is the experiment as it stands."""
-    best: NonNegativeInt
-    """The trial of highest quality."""
-    importance: dict[str, NonNegativeFloat] = Field(default_factory=dict)
-    """By parameter, the largest first; they sum to 1 (PED-ANOVA, Watanabe et al., IJCAI 2023). None from few trials."""
-    changed: dict[str, JsonValue] = Field(default_factory=dict)
-    """What the best trial has that the experiment has not, by key."""
 
 
 @dataclass(frozen=True)
@@ -259,7 +123,7 @@ class Tuning:
                     expected = "a key of embeddings, model or training"
                     problems.append(Problem(f"space: {key}", "may not be tuned", expected, "trials would not compare"))
             value = _at(plain, parameter.name)
-            if not _contains(parameter, value):
+            if not contains(parameter, value):
                 found_text = f"the experiment's own value, {value!r}, is outside"
                 cure = "widen the range, or set another value by --set"
                 problems.append(Problem(f"space: {parameter.name}", found_text, f"among {parameter.ends}", cure))
@@ -430,13 +294,6 @@ def _at(plain: dict[str, Any], key: str) -> Any:
     return found
 
 
-def _contains(parameter: FloatRange | IntRange | Choice, value: JsonValue) -> bool:
-    if isinstance(parameter, Choice):
-        return value in parameter.values
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and parameter.low <= value <= parameter.high  # type: ignore[operator]
-
-
 def _distribution(optuna: Any, parameter: FloatRange | IntRange | Choice) -> Any:
     match parameter:
         case FloatRange():
@@ -463,46 +320,3 @@ def _load_optuna() -> Any:
         cure = "pip install 'optuna>=4.2', or make environment EXTRAS=tune"
         raise InstallError("recsys tune", "Optuna is not installed", "the extra `tune`", cure) from error
     return optuna
-
-
-def read_space(path: Path | str) -> Space:
-    """From its YAML file.
-
-    Raises:
-        ConfigError: with one problem for each mistake.
-    """
-    return load(path, Space).config
-
-
-def tuning_picture(record: TuningRecord) -> Figure:
-    """Each trial's quality and the best so far; beside them, what the parameters matter, where that is known."""
-    from matplotlib.figure import Figure
-
-    wide = bool(record.importance)
-    figure = Figure(figsize=(10.0 if wide else 6.4, 4.2), layout="constrained", dpi=130)
-    panels = figure.subplots(1, 2 if wide else 1, squeeze=False)[0]
-    for state, marker, colour in (("complete", "o", "#0072B2"), ("pruned", "x", "#999999")):
-        some = [each for each in record.trials if each.state == state and each.quality is not None]
-        panels[0].plot([t.number for t in some], [t.quality for t in some], marker, color=colour, label=state)
-    numbers, best = zip(*_best_so_far(record.trials), strict=True)
-    panels[0].step(numbers, best, where="post", color="#D55E00", label="best so far")
-    panels[0].axhline(best[0], color="0.6", linewidth=1, linestyle=":", label="as it stood")
-    panels[0].set_xlabel("trial")
-    panels[0].set_ylabel(f"{record.monitor} on the validation part")
-    panels[0].legend(frameon=False, fontsize=8)
-    if wide:
-        names = list(record.importance)[::-1]
-        panels[1].barh(names, [record.importance[name] for name in names], color="#009E73")
-        panels[1].set_xlabel("share of what mattered")
-    for panel in panels:
-        panel.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(record.name, fontsize=12)
-    return figure
-
-
-def _best_so_far(trials: Sequence[TrialRecord]) -> Iterator[tuple[int, float]]:
-    best = -np.inf
-    for each in trials:
-        if each.state == "complete" and each.quality is not None:
-            best = max(best, each.quality)
-            yield each.number, best

@@ -1,0 +1,9 @@
+from .record import TrialRecord as TrialRecord
+from .record import TuningRecord as TuningRecord
+from .space import Choice as Choice
+from .space import FloatRange as FloatRange
+from .space import IntRange as IntRange
+from .space import Space as Space
+from .space import read_space as read_space
+from .tune import Tried as Tried
+from .tune import Tuning as Tuning
