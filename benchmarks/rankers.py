@@ -324,9 +324,10 @@ def plan() -> list[Run]:
         if _concerns(data, method, seed)
     ]
 
-    def turn(run: Run) -> tuple[bool, bool, bool, bool]:
-        first, main = run.data.name in FIRST, run.method.name in MAIN
-        return run.data.log == "amazon-sports", not main and run.method.name not in BOTH, not first, not main
+    def turn(run: Run) -> tuple[bool, ...]:
+        first, main, long = run.data.name in FIRST, run.method.name in MAIN, run.data.log in LONG
+        own = not main and run.method.name not in BOTH
+        return run.data.log == "amazon-sports", own, not first, not main, long and not main
 
     return sorted(runs, key=turn)
 

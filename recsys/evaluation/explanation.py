@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from recsys._compat import tf
 from recsys.data.dataset import MISSING, CategoricalInfo, FingerprintInfo, Part, SequenceInfo
@@ -188,7 +189,7 @@ def _mean(model: Ranker, reader: Examples) -> tuple[Looks, int]:
 def _predictions(model: Ranker, prepared: Prepared, part: Part, rows: NDArray[np.int64]) -> tuple[Prediction, ...]:
     """The examples of these rows, one by one."""
     batch = Examples(prepared, part, batch_size=1, seed=None).take(rows)
-    scores = 1.0 / (1.0 + np.exp(-model.score(batch).numpy().astype(np.float64)))
+    scores = np.asarray(expit(model.score(batch).numpy().astype(np.float64)))
     weights = {name: each.numpy().astype(np.float64) for name, each in model.looks(batch).items()}
     events: list[tuple[Item, ...]] = [()] * len(rows)
     lengths = np.zeros(len(rows), np.int64)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from recsys.evaluation.evidence import Evidence
 from recsys.evaluation.pointwise import Examples, Values, evaluate_ranking, user_values
@@ -24,7 +25,7 @@ class Scored:
     @property
     def probabilities(self) -> Values:
         """[n] of label 1."""
-        return 1.0 / (1.0 + np.exp(-self.logits))
+        return np.asarray(expit(self.logits))
 
     @property
     def weighs(self) -> bool:
