@@ -15,7 +15,7 @@ from recsys.config.load import load
 from recsys.embeddings.plan_fit import fitting_plan
 from recsys.errors import ConfigError, TrainingError
 from recsys.experiment_config import ExperimentConfig
-from recsys.models.config import RankerConfig, TwoTowerConfig
+from recsys.models.config import DistillConfig, RankerConfig, TwoTowerConfig
 from recsys.run_directory import Origin, RunDirectory
 
 if TYPE_CHECKING:
@@ -151,6 +151,7 @@ class Experiment:
             self._check_labels("train", *validated)
             _ = self._leaks, self._champion  # what is wrong with them shows before hours are spent
             _ = self.warm_started
+            self._teach()
             position = fit(
                 self.model, self._examples, self.config.training, self._checkpoints, self._strategy, self._listeners()
             )
@@ -369,17 +370,47 @@ class Experiment:
 
     def _earlier(self) -> Experiment | None:
         """The run to start from, with the data that it was trained on; None where there is nothing to start."""
-        from recsys.data.prepared import Prepared
 
         path = self.config.training.warm_start
         if path is None or self._directory.is_trained:
             return None
+        return self._other_run(path, "training.warm_start")
+
+    def _teach(self) -> None:
+        """Gives the item tower its teacher, if the config names one."""
+        from recsys.models.two_tower import TwoTower
+        from recsys.training.teacher import PLACE, teacher_of
+
+        asked, model = self._distilled, self.model
+        if asked is None:
+            return
+        assert isinstance(model, TwoTower)
+        other = self._other_run(asked.teacher, PLACE)
+        origin, now = self._directory.origin(), other._directory.origin()
+        if self._directory.is_trained and origin and now and origin.teacher != now.identity:
+            found, cure = "is another run than the one that has taught so far", "put it back, or choose another `name`"
+            raise ConfigError(PLACE, found, "the same teacher to the end", cure)
+        other._load_trained()
+        if not isinstance(other.model, TwoTower):
+            raise ConfigError(PLACE, "is a run of a ranker", "that of a two_tower", "name another run")
+        width = model.item_vectors({name: rows[:1] for name, rows in self.prepared.item_features.items()}).shape[1]
+        model.taught_by(teacher_of(self.prepared, width, other.model, other.prepared))
+
+    @property
+    def _distilled(self) -> DistillConfig | None:
+        model = self.config.model
+        return model.item.distill if isinstance(model, TwoTowerConfig) else None
+
+    def _other_run(self, path: str, place: str) -> Experiment:
+        """A run that this one learns from, with the data that it was trained on."""
+        from recsys.data.prepared import Prepared
+
         folder = self.base_dir / path
         if not folder.is_dir() or RunDirectory(folder).origin() is None:
-            raise ConfigError("training.warm_start", f"{folder} is no run directory", "that of an earlier run")
+            raise ConfigError(place, f"{folder} is no run directory", "that of an earlier run")
         if not (folder / "prepared").exists():
             found, cure = "points to a folder that is gone", f"bring it back: recsys prepare {folder}"
-            raise ConfigError(str(folder / "prepared"), found, "the prepared data of training.warm_start", cure)
+            raise ConfigError(str(folder / "prepared"), found, f"the prepared data of {place}", cure)
         earlier = Experiment.from_yaml(folder, ["training.strategy=default"])
         earlier.prepared = Prepared(folder / "prepared")  # its raw files may have changed since
         return earlier
@@ -455,6 +486,16 @@ class Experiment:
         origin = earlier._directory.origin() if earlier else None
         return origin.identity if origin else None
 
+    def _teacher_identity(self) -> str | None:
+        """Of the run that teaches, or has taught, the item tower."""
+        origin = self._directory.origin()
+        if self._directory.is_trained:
+            return origin.teacher if origin else None
+        if self._distilled is None:
+            return None
+        taught = self._other_run(self._distilled.teacher, "model.item.distill.teacher")._directory.origin()
+        return taught.identity if taught else None
+
     def _restore_best(self, position: Position) -> None:
         best = position.callbacks.get("EarlyStopping", {}).get("name")
         if best is not None:
@@ -467,5 +508,6 @@ class Experiment:
             training_digest=self._training_digest,
             data_digest=self._data_digest,
             warm_start=self._warm_start_identity(),
+            teacher=self._teacher_identity(),
         )
         self._directory.claim(origin, dump(self.config.model_dump(mode="json", by_alias=True)))

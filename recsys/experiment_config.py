@@ -14,9 +14,9 @@ from recsys.embeddings.config import EmbeddingsConfig, StoredRows
 from recsys.evaluation.config import EvaluationConfig, InHistorySlices
 from recsys.export.config import RetrievalConfig
 from recsys.interactions.config import AttentionConfig, CrossConfig, EncoderConfig, SequenceConfig
-from recsys.models.config import ComplementsConfig, ModelConfig, RankerConfig, TwoTowerConfig
+from recsys.models.config import ComplementsConfig, DistillConfig, ModelConfig, RankerConfig, TwoTowerConfig
 from recsys.objectives.config import InBatchSoftmaxConfig, MinedConfig, StreamingConfig
-from recsys.schema.config import SchemaConfig, Sequence
+from recsys.schema.config import Categorical, SchemaConfig, Sequence, VocabularyEncoding
 from recsys.search.config import SearchConfig
 from recsys.training.config import TrainingConfig
 
@@ -140,6 +140,8 @@ class ExperimentConfig(Config):
             return found + self._ranker_problems(model)
         if self.training.xla:
             found.append((("training", "xla"), "compiles rankers, and this is a two_tower; remove it"))
+        if model.item.distill is not None:
+            found += self._distill_problems(model.item.distill)
         for entity in ("user", "item"):
             if entity not in self.table_schema.ids:
                 text = "null, but a two_tower recommends items to users; name the column, or choose kind: ranker"
@@ -267,6 +269,18 @@ class ExperimentConfig(Config):
             if entry.attention_table is not None:
                 text = "only target attention searches, and a two_tower has none; remove it, or choose kind: ranker"
                 found.append((("embeddings", "features", name, "attention_table"), text))
+        return found
+
+    def _distill_problems(self, distill: DistillConfig) -> list[Misfit]:
+        found, place = list[Misfit](), ("model", "item", "distill", "unknown")
+        items = self.table_schema.inputs("item")
+        for name in distill.unknown:
+            feature = items.get(name)
+            if not isinstance(feature, Categorical) or not isinstance(feature.encoding, VocabularyEncoding):
+                text = f"{name!r} is no item feature of one value with a vocabulary; name such ones, the ids"
+                found.append((place, text))
+        if not found and items.keys() <= set(distill.unknown):
+            found.append((place, "nothing is left that the teacher could explain; leave a feature of content out"))
         return found
 
     def _event_width(self) -> int:

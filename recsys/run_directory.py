@@ -31,6 +31,8 @@ class Origin(Config):
     """Of the prepared data."""
     warm_start: str | None = None
     """The identity of the run whose weights it started with, if it did."""
+    teacher: str | None = None
+    """The identity of the run that taught its item tower, if one did."""
 
     @property
     def identity(self) -> str:

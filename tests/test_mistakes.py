@@ -214,6 +214,13 @@ MISTAKES = [
     later("more windows than there are", "train c.yaml",
           ("shop: train: ", "8 windows of 50 events", "it counts windows"),
           broken=all_of(ENCODED, edit("batch_size: 8", "batch_size: 64, examples: sequences"))),
+    check("a teacher that explains nothing", nothing,
+          ("--set model.item: model.item.distill.unknown: ", "nothing is left that the teacher could explain"),
+          more="--set 'model.item={output_dim: 8, distill: {teacher: runs/t, unknown: [item_id, colour]}}' "
+          "--set schema.features.price.input=false"),
+    check("a teacher without an id", nothing,
+          ("--set model.item: model.item.distill.unknown: ", "'price' is no item feature of one value", "the ids"),
+          more="--set 'model.item={output_dim: 8, distill: {teacher: runs/t, unknown: [price]}}'"),
     check("complements without time", all_of(NO_HISTORY, NO_TIME, edit("leave_last_out", "random")),
           ("--set complements: ", "needs schema.timestamp", "name the column"), more="--set complements={}"),
     check("complements that shrink", nothing,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from recsys.config.base import Config, Many, Misfit, default_tag, misfits
 from recsys.data.config import MAIN_LABEL
@@ -43,6 +43,25 @@ class TowerConfig(MLPConfig):
         return self.output_dim or (self.hidden[-1] if self.hidden else concatenated)
 
 
+class DistillConfig(Config):
+    """An earlier run's item vectors as what the item tower should say, with an item's id and without it."""
+
+    teacher: str
+    """Directory of a trained two_tower run, which has seen no event of this run's validation or test part. Relative
+    paths start where those of `data.source` do."""
+    unknown: Many[str] = Field(min_length=1)
+    """Item features, each of one value and with a vocabulary, that content has to do without: the ids."""
+    weight: PositiveFloat = 1.0
+    """Of 1 - cosine, beside the loss."""
+
+
+class ItemTowerConfig(TowerConfig):
+    """A tower that may have a teacher."""
+
+    distill: DistillConfig | None = None
+    """Left out, it learns from events alone."""
+
+
 class QueryTowerConfig(TowerConfig):
     """A tower that may read histories by more than pooling."""
 
@@ -55,7 +74,7 @@ class TwoTowerConfig(Config):
 
     kind: Literal["two_tower"]
     query: QueryTowerConfig = QueryTowerConfig()
-    item: TowerConfig = TowerConfig()
+    item: ItemTowerConfig = ItemTowerConfig()
     normalize: bool = True
     """Scale both vectors to length 1."""
     loss: RetrievalLossConfig = InBatchSoftmaxConfig()

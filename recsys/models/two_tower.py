@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from recsys._compat import keras, tf
 from recsys.data.catalogue import Catalogue
-from recsys.data.dataset import FeatureInfo
+from recsys.data.dataset import CategoricalInfo, FeatureInfo
 from recsys.embeddings.collection import EmbeddingCollection
 from recsys.embeddings.config import EmbeddingsConfig
 from recsys.embeddings.embedded import Embedded
@@ -19,6 +19,7 @@ from recsys.models.base import Batch, EmbeddingModel, FeatureWeight, reading
 from recsys.models.config import QueryTowerConfig, TowerConfig, TwoTowerConfig
 from recsys.models.history import HistoryEncoder, Moments
 from recsys.models.layers import MLP
+from recsys.objectives.distillation import Distillation, Teacher
 from recsys.objectives.retrieval import RetrievalLoss
 from recsys.schema.config import Role
 
@@ -169,6 +170,7 @@ class TwoTower(EmbeddingModel):
             config.matryoshka,
             config.normalize,
         )
+        self._distillation: Distillation | None = None
         self._context = [name for name, info in features.items() if info.role == "context"]
 
     def query_vectors(
@@ -202,7 +204,20 @@ class TwoTower(EmbeddingModel):
             query = self.query_tower.at_moments(batch["query"], batch["moments"], training)
         else:
             query = self.query_tower(batch["query"], training=training)
-        return self.objective(query, batch["item"], batch["item_index"], batch.get("user_index"), training)
+        losses = self.objective(query, batch["item"], batch["item_index"], batch.get("user_index"), training)
+        if self._distillation is None or not training:
+            return losses
+        return losses + self._distillation(batch["item"], batch["item_index"], training)
+
+    def taught_by(self, teacher: Teacher) -> None:
+        """From now on the item tower also learns what the teacher knows, as `config.item.distill` says."""
+        config = self.config.item.distill
+        assert config is not None
+        infos = {name: self.embeddings.features[name] for name in config.unknown}
+        unknown = {name: info.oov_rows for name, info in infos.items() if isinstance(info, CategoricalInfo)}
+        self._distillation = Distillation(
+            teacher, config.weight, unknown, lambda item, training: self.item_tower(item, training=training)
+        )
 
     def _by_example(self, batch: Batch) -> Batch:
         """A batch of windows as one of their n examples, without what fills up its rows: items, users, context and

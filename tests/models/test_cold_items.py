@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 
 from recsys._compat import keras, tf
 from recsys.data.catalogue import Catalogue
@@ -14,6 +15,7 @@ from recsys.embeddings.optimizers import TableOptimizers
 from recsys.models.build import make_model
 from recsys.models.config import TwoTowerConfig
 from recsys.models.two_tower import TwoTower
+from recsys.objectives.distillation import Distillation, Teacher
 
 USERS, WARM, COLD, TOPICS = 60, 60, 30, 6
 """User u and item i belong to the topics u and i modulo 6; cold items come last."""
@@ -91,10 +93,47 @@ def share_of_own_topic(model: TwoTower, items: slice) -> float:
     return float((best % TOPICS == users[:, None] % TOPICS).mean())
 
 
-def test_cold_items_are_found_by_content_if_ids_are_dropped() -> None:
-    warm, cold = slice(0, WARM), slice(WARM, None)
-    plain, dropped = train(two_tower(0.0)), train(two_tower(0.5))
+WARM_ITEMS, COLD_ITEMS = slice(0, WARM), slice(WARM, None)
+
+
+@pytest.fixture(scope="module")
+def plain() -> TwoTower:
+    """Ids say all that content could say."""
+    return train(two_tower(0.0))
+
+
+def test_cold_items_are_found_by_content_if_ids_are_dropped(plain: TwoTower) -> None:
+    warm, cold, dropped = WARM_ITEMS, COLD_ITEMS, train(two_tower(0.5))
     assert share_of_own_topic(plain, warm) > 0.95
     assert share_of_own_topic(dropped, warm) > 0.95
     assert share_of_own_topic(plain, cold) < 0.6
     assert share_of_own_topic(dropped, cold) > 0.95
+
+
+def test_a_teacher_makes_content_say_what_events_said(plain: TwoTower) -> None:
+    """Without dropping ids. The teacher has met the warm items alone; what it would say of others is garbage."""
+    vectors = plain.item_vectors(ITEMS)
+    garbage = np.random.default_rng(0).normal(size=vectors.shape).astype(np.float32)
+    known = ITEM < WARM
+    student = two_tower(0.0, item={"output_dim": 8, "distill": {"teacher": "runs/t", "unknown": ["item"]}})
+    student.taught_by(Teacher(np.where(known[:, None], vectors, garbage), known))
+    train(student)
+    assert share_of_own_topic(student, WARM_ITEMS) > 0.95
+    assert share_of_own_topic(student, COLD_ITEMS) > 0.9
+    assert share_of_own_topic(plain, COLD_ITEMS) < 0.6
+    # It stands where the teacher stands, so queries of the one find items of the other.
+    near = student.item_vectors(ITEMS) * vectors
+    assert near.sum(1)[known].mean() > 0.9
+
+
+def test_the_distance_from_a_teacher_by_hand() -> None:
+    """The tower gives (id, content). Item 0: id 7, content 1, against (0, 2): with its id 1/√50 of the way, without, as
+    unknown value 1, 1/√2. Item 1 is unknown to the teacher.
+    """
+    teacher = Teacher(np.array([[0, 2], [1, 1]], np.float32), np.array([True, False]))
+    loss = Distillation(
+        teacher, 3.0, {"id": 1}, lambda item, _: tf.cast(tf.stack([item["id"], item["content"]], 1), tf.float32)
+    )
+    item = {"id": tf.constant([7, 8]), "content": tf.constant([1, 1])}
+    found = loss(item, tf.constant([0, 1]), training=True)
+    np.testing.assert_allclose(found, [3 / 2 * (1 - 1 / np.sqrt(50) + 1 - 1 / np.sqrt(2)), 0.0], rtol=1e-6)
