@@ -30,7 +30,7 @@ LARGEST = 20_000
 """Items that EASE is tried with: its matrix is dense, and inverted."""
 EASE_GRID = (100.0, 200.0, 500.0, 1000.0)
 """λ"""
-IALS_GRID = tuple((alpha, rate) for alpha in (0.1, 0.3) for rate in (0.003, 0.01))
+IALS_GRID = tuple((alpha, rate) for alpha in (0.1, 0.3, 1.0) for rate in (0.001, 0.003, 0.01))
 """Weight of all pairs, and regularisation of one pair."""
 IALS_DIM, IALS_SWEEPS = 64, 12
 

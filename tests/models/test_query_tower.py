@@ -22,6 +22,7 @@ from recsys.models.build import make_model
 from recsys.models.config import TwoTowerConfig
 from recsys.models.history import Moments
 from recsys.models.two_tower import TwoTower
+from recsys.training.warm_start import Known, warm_start
 from tests.worlds import EMBEDDINGS, write_world
 
 KEPT = {**EMBEDDINGS, "features": {**EMBEDDINGS["features"], "history": {"table": "ids", "pooling": "none"}}}
@@ -126,6 +127,21 @@ def test_padding_teaches_nothing(world: Prepared) -> None:
     empty = batch["place"] < 0
     filled = {**batch, "item_index": tf.where(empty, 3, batch["item_index"]), "weight": tf.where(empty, 9.0, 1.0)}
     np.testing.assert_allclose(model.compute_loss(filled), model.compute_loss(batch), rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ENCODERS)
+def test_a_warm_start_takes_over_the_encoder(world: Prepared, kind: str) -> None:
+    """Every dense weight, and so the vectors of whoever asks."""
+    earlier, new = two_tower(world, ENCODERS[kind]), two_tower(world, ENCODERS[kind])
+    scattered(earlier)
+    query = world.held_out("test").query
+    expected = earlier.query_vectors(query)
+    assert np.abs(new.query_vectors(query) - expected).max() > 1e-2
+    taken = warm_start(Known(new, world.vocabulary), Known(earlier, world.vocabulary))
+    assert not taken.fresh
+    assert not taken.parts
+    assert len(taken.whole) == len(new.dense_variables())
+    np.testing.assert_array_equal(new.query_vectors(query), expected)
 
 
 def test_those_without_a_history_have_a_vector_that_is_learned(world: Prepared) -> None:
