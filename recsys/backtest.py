@@ -10,62 +10,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
-from typing import Literal
 
-from pydantic import AwareDatetime, Field, NonNegativeInt
-
-from recsys.config.base import Config, Many
 from recsys.data.config import SHARE_DIGITS, TemporalSplit
 from recsys.errors import ConfigError, DataError, Problem
-from recsys.evaluation.comparison import Difference, hold_against
+from recsys.evaluation.backtest_record import BACKTEST, BacktestRecord, WindowRecord
+from recsys.evaluation.comparison import hold_against
 from recsys.evaluation.evidence import MODEL, Measured, evidence_path
 from recsys.evaluation.pooled import pool
-from recsys.evaluation.record import Metrics, Ranges, RunRecord
+from recsys.evaluation.record import RunRecord
 from recsys.evaluation.summary import headline, ranges_of
 from recsys.experiment import Experiment
 from recsys.experiment_config import ExperimentConfig
 from recsys.files import write_text
-
-
-class WindowRecord(Config):
-    """One window."""
-
-    name: str
-    """Of its run directory."""
-    first: int
-    """Time of the first event of the test part, in `timestamp_unit`."""
-    last: int
-    """Time of its last event."""
-    users: NonNegativeInt
-    """Users who were evaluated."""
-    metrics: dict[str, Metrics]
-    """`model`, `popularity`, ... -> metric -> value."""
-    warnings: Many[str] = ()
-    """What makes the numbers doubtful."""
-
-
-class BacktestRecord(Config):
-    """`backtest.json`."""
-
-    format: Literal[1] = 1
-    name: str
-    created: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
-    """ISO 8601, in UTC."""
-    config_digest: str
-    """Of the experiment whose windows these are."""
-    data_digest: str
-    """Of the windows' prepared data."""
-    warm_start: bool
-    """Whether each window started with the weights of the one before."""
-    monitor: str
-    timestamp_unit: Literal["s", "ms", "us"]
-    windows: Many[WindowRecord]
-    """Oldest first."""
-    ranges: dict[str, Ranges]
-    """`model`, `popularity`, ... -> metrics over all windows; a user counts once for each window they are in."""
-    differences: Many[Difference]
-    """The model against its baselines, over all windows."""
 
 
 class Backtest:
@@ -174,7 +130,7 @@ class Backtest:
         )
         for name, measured in pooled.items():
             measured.write(evidence_path(self.folder, name))
-        write_text(self.folder / "backtest.json", record.model_dump_json(indent=2) + "\n")
+        write_text(self.folder / BACKTEST, record.model_dump_json(indent=2) + "\n")
         return record
 
 

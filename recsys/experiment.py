@@ -15,6 +15,7 @@ from recsys.config.load import load
 from recsys.embeddings.plan_fit import fitting_plan
 from recsys.errors import ConfigError, TrainingError
 from recsys.experiment_config import ExperimentConfig
+from recsys.files import write_text
 from recsys.models.config import DistillConfig, RankerConfig, TwoTowerConfig
 from recsys.run_directory import Origin, RunDirectory
 
@@ -192,7 +193,7 @@ class Experiment:
             **findings,
         )
         self._claim()
-        write_evaluation(self.folder, record, result.measured)
+        write_evaluation(self.folder, record, result)
         return record
 
     @cached_property
@@ -254,11 +255,12 @@ class Experiment:
         return folder
 
     def inspect(self) -> Inspection:
-        """Measures the trained model's tables.
+        """Measures the trained model's tables, and writes `inspect/tables.json`.
 
         Raises:
             TrainingError: there is no trained model in the run directory.
         """
+        from recsys.embeddings.health_record import TABLES, HealthRecord
         from recsys.evaluation.inspection import inspect_model
 
         self._load_trained()
@@ -267,7 +269,10 @@ class Experiment:
             untrained = self._new_model()
             untrained.example_losses(self._examples.sample(), training=False)
             initial = untrained.embeddings
-        return inspect_model(self.model, self.prepared, self._checkpoints.table_bytes(), initial)
+        found = inspect_model(self.model, self.prepared, self._checkpoints.table_bytes(), initial)
+        record = HealthRecord(config_digest=self.digest, tables=found.tables)
+        write_text(self.folder / TABLES, record.model_dump_json(indent=1) + "\n")
+        return found
 
     def explain(
         self, part: Part = "test", *, examples: int = 5, user: str | None = None, item: str | None = None

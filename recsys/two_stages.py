@@ -76,5 +76,5 @@ class TwoStages:
             cost=Cost(seconds={}, peak_memory_mib=peak_memory_mib()),
             **summarize(found, config.evaluation, None, leaks),
         )
-        write_evaluation(self.folder, record, found.measured)
+        write_evaluation(self.folder, record, found)
         return record

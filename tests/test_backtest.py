@@ -11,11 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
-from recsys.backtest import Backtest, BacktestRecord
+from recsys.backtest import Backtest
 from recsys.data.config import SimulatedSource
 from recsys.data.prepared import Prepared
 from recsys.data.simulator import simulated
 from recsys.errors import ConfigError, DataError
+from recsys.evaluation.backtest_record import BacktestRecord
 from recsys.evaluation.evidence import Measured
 from recsys.evaluation.leakage import find_leaks
 from recsys.evaluation.record import RunRecord

@@ -6,17 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from recsys.cli._output import Output
+from recsys.report import choice
+from recsys.report.choice import MODEL
 
 if TYPE_CHECKING:
     from recsys.evaluation import Difference, RunRecord
-    from recsys.evaluation.off_policy import Bounds
-    from recsys.evaluation.record import Metrics, Range, Ranges
+    from recsys.evaluation.record import Metrics, Ranges
 
-FIRST_CUT_OFF = ("ndcg", "graded_ndcg", "hit_rate", "mrr", "map", "coverage", "gini", "novelty", "popularity_lift")
-FIRST_CUT_OFF_CATEGORIES = ("diversity", "miscalibration")
-"""Ranking metrics that people are shown at the first cut-off; recall at every one. `metrics.json` has them all."""
-POINTWISE = ("auc", "gauc", "logloss", "normalized_entropy", "ece", "base_rate")
-MODEL = "model"
 RELATIVE = "RelaImpr"
 RIVALS = 3
 """Baselines beside the model's metrics; the table of differences names all."""
@@ -46,35 +42,13 @@ def _print_metrics(record: RunRecord, out: Output) -> None:
 
 def print_metrics(title: str, metrics: Mapping[str, Metrics], ranges: Ranges, out: Output) -> None:
     """The model's metrics with their `ranges`, and those of the baselines that come nearest to it."""
-    shown = _shown(list(metrics[MODEL]))
-    rivals = _rivals(metrics, shown[0])[:RIVALS]
+    shown = choice.shown(list(metrics[MODEL]))
+    rivals = choice.rivals(metrics, shown[0])[:RIVALS]
     rows = [
-        [name, metrics[MODEL][name], _bounds(ranges.get(name)), *(metrics[rival].get(name) for rival in rivals)]
+        [name, metrics[MODEL][name], choice.bounds(ranges.get(name)), *(metrics[rival].get(name) for rival in rivals)]
         for name in shown
     ]
     out.table(title, ["metric", MODEL, "95% interval", *rivals], rows)
-
-
-def _rivals(metrics: Mapping[str, Metrics], metric: str) -> list[str]:
-    """Baselines and champion, the best one first."""
-    found = [name for name in metrics if name != MODEL and metric in metrics[name]]
-    return sorted(found, key=lambda name: -metrics[name][metric])
-
-
-def _shown(metrics: Sequence[str]) -> list[str]:
-    recalls = [name for name in metrics if name.startswith("recall@")]
-    k = recalls[0].split("@")[1] if recalls else ""
-    ranking = [f"{name}@{k}" for name in FIRST_CUT_OFF + FIRST_CUT_OFF_CATEGORIES if f"{name}@{k}" in metrics]
-    further = [name for name in metrics if "." in name and name.rpartition(".")[2] in POINTWISE]  # of a head
-    return ranking[:1] + recalls + ranking[1:] + [name for name in POINTWISE if name in metrics] + further
-
-
-def _bounds(found: Bounds | Range | None) -> str | None:
-    """Nothing where all users are alike: their spread is not known, rather than 0."""
-    if found is None or found.low == found.high:
-        return None
-    digits = 4 if abs(found.high) < 10 else 3
-    return f"{found.low:.{digits}f}–{found.high:.{digits}f}"
 
 
 def _print_calibration(record: RunRecord, out: Output) -> None:
@@ -111,8 +85,8 @@ def print_differences(differences: Sequence[Difference], out: Output) -> None:
             each.against,
             f"{each.difference:+.4f}",
             f"{each.low:+.4f}, {each.high:+.4f}",
-            *([_relative(each)] if relative else []),
-            _verdict(each),
+            *([choice.relative(each)] if relative else []),
+            choice.verdict(each),
         ]
         for each in differences
     ]
@@ -132,10 +106,10 @@ def print_comparison(differences: Sequence[Difference], level: float, out: Outpu
                 each.value,
                 f"{each.difference:+.4f}",
                 f"{each.low:+.4f}, {each.high:+.4f}",
-                *([_relative(each)] if relative else []),
+                *([choice.relative(each)] if relative else []),
                 f"{each.p:.2g}",
                 each.detectable,
-                _verdict(each),
+                choice.verdict(each),
             ]
             for each in mine
         ]
@@ -148,35 +122,19 @@ def print_comparison(differences: Sequence[Difference], level: float, out: Outpu
     out.text("detectable: the smallest true difference that so many users show four times in five")
 
 
-def _relative(difference: Difference) -> str | None:
-    """In percent, with its interval."""
-    found = difference.rela_impr
-    return None if found is None else f"{found.value:+.1%} ({found.low:+.1%}, {found.high:+.1%})"
-
-
-def _verdict(difference: Difference) -> str:
-    return "real" if difference.real else "maybe noise"
-
-
 def _print_slices(record: RunRecord, out: Output) -> None:
     """The first metric that slices have, of the model and of the baseline that is best in it over all users."""
-    metrics = [name for name in _shown(list(record.metrics[MODEL])) if _in_slices(record, name)]
-    if not metrics:
+    found = choice.sliced_by(record)
+    if found is None:
         return
-    metric = metrics[0]
-    sliced = {name for each in record.slices for name in each.metrics}  # a champion has none here
-    best = next((name for name in _rivals(record.metrics, metric) if name in sliced), MODEL)
+    metric, best = found
     rows = []
     for each in record.slices:
-        own, rival = (each.metrics.get(name, {}).get(metric) for name in (MODEL, best))
+        own, rival = (each.metrics.get(who, {}).get(metric) for who in (MODEL, best))
         name = f"{each.by}: {each.name}{' (small)' if each.small else ''}"
         values = [None if found is None else found.value for found in (own, rival)]
-        rows.append([name, f"{each.users:,}", values[0], _bounds(own), values[1]])
+        rows.append([name, f"{each.users:,}", values[0], choice.bounds(own), values[1]])
     out.table(f"{metric} by slice", ["slice", "users", MODEL, "95% interval", best], rows)
-
-
-def _in_slices(record: RunRecord, metric: str) -> bool:
-    return any(metric in each.metrics.get(MODEL, {}) for each in record.slices)
 
 
 def _print_off_policy(record: RunRecord, out: Output) -> None:
@@ -184,7 +142,7 @@ def _print_off_policy(record: RunRecord, out: Output) -> None:
         return
     rows = []
     for name, each in record.off_policy.items():
-        rows.append([name, each.ips, _bounds(each.ips_bounds), each.snips, _bounds(each.snips_bounds)])
+        rows.append([name, each.ips, choice.bounds(each.ips_bounds), each.snips, choice.bounds(each.snips_bounds)])
     events = max(each.events for each in record.off_policy.values())
     title = f"Mean reward that would have been earned on {events:,} logged events"
     out.table(title, ["policy", "ips", "95% interval", "snips", "95% interval"], rows)

@@ -58,6 +58,14 @@ def prepare_and_train(experiment: Experiment, out: Output) -> Position:
     return experiment.train()
 
 
+def report_on(experiment: Experiment) -> Path:
+    """Inspects the tables, and writes the report; returns its path."""
+    from recsys.report import write_report
+
+    experiment.inspect()
+    return write_report(experiment.folder)
+
+
 def print_prepared(experiment: Experiment, out: Output) -> None:
     """The sizes of the prepared data."""
     counts = experiment.prepared.info.counts

@@ -28,6 +28,7 @@ from recsys.cli import (
     prepare,
     quickstart,
     recommend,
+    report,
     run,
     search,
     serve,
@@ -72,6 +73,7 @@ app.command()(run.run)
 app.command()(inspect.inspect)
 app.command()(explain.explain)
 app.command()(tune.tune)
+app.command()(report.report)
 app.command()(search.search)
 app.add_typer(plan.app, name="plan")
 app.command()(recommend.recommend)

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from recsys.cli._evaluation import MODEL, print_differences, print_metrics
+from recsys.cli._evaluation import print_differences, print_metrics
 from recsys.cli._output import ConfigArgument, JsonOption, Output, SetOption
 from recsys.cli._run import RUNS, RunsOption, prepare_and_train
+from recsys.report.choice import MODEL
 
 if TYPE_CHECKING:
-    from recsys.backtest import BacktestRecord
+    from recsys.evaluation.backtest_record import BacktestRecord
     from recsys.experiment import Experiment
 
 WindowsOption = Annotated[int, typer.Option("--windows", min=2, help="How many test parts, one after the other.")]

@@ -15,7 +15,7 @@ from recsys.errors import ConfigError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from recsys.embeddings.health import TableHealth
+    from recsys.embeddings.health_record import TableHealth
 
 PICTURE = "inspect/norm-by-frequency.png"
 """In the run directory."""

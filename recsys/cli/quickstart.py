@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from recsys.cli._evaluation import print_record
 from recsys.cli._output import JsonOption, Output
-from recsys.cli._run import RUNS, RunsOption, open_experiment, prepare_and_train
+from recsys.cli._run import RUNS, RunsOption, open_experiment, prepare_and_train, report_on
 
 if TYPE_CHECKING:
     from recsys.experiment import Experiment
@@ -36,17 +36,27 @@ def quickstart(runs: RunsOption = RUNS, as_json: JsonOption = False) -> None:
     record = experiment.evaluate()
     out.note("exporting ...")
     bundle = experiment.export()
+    out.note("reporting ...")
+    page = report_on(experiment)
     print_record(record, out)
     users = _show_users(Recommender(Bundle.load(bundle)), experiment, out)
     sizes = {"tables": record.counts["table_bytes"], "bundle": _bytes(bundle)}
     out.text(f"embedding tables {sizes['tables'] / 1e6:.2f} MB, bundle {sizes['bundle'] / 1e6:.2f} MB on disk")
     out.wrote(config)
     out.wrote(bundle)
+    out.wrote(page)
     out.text("\nnext:")
     for command, purpose in _next(config, experiment, users[0]):
         out.text(f"  {command}\n      {purpose}")
     out.result(
-        {"config": config, "run": experiment.folder, "bundle": bundle, "metrics": record.metrics, "bytes": sizes}
+        {
+            "config": config,
+            "run": experiment.folder,
+            "bundle": bundle,
+            "report": page,
+            "metrics": record.metrics,
+            "bytes": sizes,
+        }
     )
 
 

@@ -1,10 +1,18 @@
-"""`recsys run`: prepare, train, evaluate and export."""
+"""`recsys run`: prepare, train, evaluate, export and report."""
 
 from __future__ import annotations
 
 from recsys.cli._evaluation import print_record
 from recsys.cli._output import JsonOption, Output, SetOption
-from recsys.cli._run import RUNS, ExperimentArgument, PlanOption, RunsOption, open_experiment, prepare_and_train
+from recsys.cli._run import (
+    RUNS,
+    ExperimentArgument,
+    PlanOption,
+    RunsOption,
+    open_experiment,
+    prepare_and_train,
+    report_on,
+)
 
 
 def run(
@@ -14,7 +22,7 @@ def run(
     runs: RunsOption = RUNS,
     as_json: JsonOption = False,
 ) -> None:
-    """Prepare, train, evaluate and export.
+    """Prepare, train, evaluate, export and report.
 
     Data that are prepared and a training that is finished are not done again. In a cluster the chief alone evaluates
     and exports.
@@ -33,6 +41,10 @@ def run(
     out.note("exporting ...")
     bundle = experiment.export()
     out.wrote(bundle)
+    out.note("reporting ...")
+    page = report_on(experiment)
+    out.wrote(page)
     if experiment.recommends:
         out.text(f"next: recsys recommend {experiment.folder} --user USER, or recsys serve {experiment.folder}")
-    out.result({"path": experiment.folder, "bundle": bundle, "metrics": record.metrics, "counts": record.counts})
+    numbers = {"metrics": record.metrics, "counts": record.counts}
+    out.result({"path": experiment.folder, "bundle": bundle, "report": page, **numbers})

@@ -18,13 +18,13 @@ from recsys.embeddings.addressing import vocabulary_of, vocabulary_rows
 from recsys.embeddings.collection import EmbeddingCollection
 from recsys.embeddings.health import (
     Ids,
-    TableHealth,
     effective_rank,
     norms,
     numbers,
     stored_bytes,
     table_health,
 )
+from recsys.embeddings.health_record import TableHealth
 from recsys.embeddings.packing import SERVED_SCALE_BYTES
 from recsys.errors import BundleError
 from recsys.models.base import EmbeddingModel

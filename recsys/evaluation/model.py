@@ -24,6 +24,7 @@ from recsys.evaluation.off_policy import OffPolicyRecord, two_tower_off_policy
 from recsys.evaluation.pointwise import BINS, BLOCKS, Examples, blocks_of, evaluate_order, evaluate_ranking, user_values
 from recsys.evaluation.recommenders import Nearest, Recommender
 from recsys.evaluation.retrieval import SLICED, RetrievalResult, Task, evaluate_retrieval
+from recsys.evaluation.showcase import Showcase, recommended, scored_examples
 from recsys.evaluation.slices import Slicing, context_slicings, history_slicings, item_slicings, user_slicings
 from recsys.metrics import Calibration, calibration
 from recsys.metrics.pointwise import TINIEST
@@ -51,6 +52,8 @@ class Evaluated:
     """`model` and baselines, where the log tells propensities."""
     warnings: tuple[str, ...] = ()
     """What could not be measured."""
+    showcase: Showcase | None = None
+    """What the model shows to a few users; None for a validation, and where the log names nobody."""
 
 
 def evaluate_model(
@@ -102,7 +105,8 @@ def _evaluate_two_tower(
     policies = {}
     if prepared.info.table_schema.propensity is not None:
         policies = two_tower_off_policy(model, prepared, part, config, served)
-    return Evaluated(metrics, counts, measured, off_policy=policies)
+    showcase = recommended(recommenders[MODEL], held_out, prepared, part, config.ks[-1])
+    return Evaluated(metrics, counts, measured, off_policy=policies, showcase=showcase)
 
 
 def held_out_users(prepared: Prepared, part: Part) -> HeldOut:
@@ -182,7 +186,9 @@ def _evaluate_ranker(
         slices = _example_slices(examples, each, name in predicted, slicings, names)
         measured[name] = Measured(prepared.info.digest, part, whole, slices, slicing_definitions(config))
     curve = calibration(y, predicted[MODEL], w, bins=BINS)
-    return Evaluated(metrics, counts, measured, curve, warnings=(*head_doubts(heads), *_left_out(prepared, config)))
+    warnings = (*head_doubts(heads), *_left_out(prepared, config))
+    showcase = scored_examples(predicted[MODEL], prepared, part)
+    return Evaluated(metrics, counts, measured, curve, warnings=warnings, showcase=showcase)
 
 
 def _example_slicings(prepared: Prepared, part: Part, config: EvaluationConfig) -> Iterator[Slicing]:

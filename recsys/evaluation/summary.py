@@ -14,6 +14,8 @@ from recsys.evaluation.evidence import MODEL, Evidence, Measured, evidence_path
 from recsys.evaluation.model import Evaluated
 from recsys.evaluation.off_policy import OffPolicyRecord
 from recsys.evaluation.record import CalibrationRecord, Metrics, Range, Ranges, RunRecord, SliceRecord
+from recsys.evaluation.showcase import SHOWCASE
+from recsys.files import write_text
 
 CHAMPION = "champion"
 POINTWISE = ("auc", "gauc", "logloss")
@@ -85,13 +87,17 @@ def summarize(
     )
 
 
-def write_evaluation(folder: Path, record: RunRecord, measured: Mapping[str, Measured]) -> None:
-    """The record and the evidence into a run directory, in place of an earlier evaluation's."""
+def write_evaluation(folder: Path, record: RunRecord, evaluated: Evaluated) -> None:
+    """The record, the evidence and the examples into a run directory, in place of an earlier evaluation's."""
+    measured, showcase = evaluated.measured, evaluated.showcase
+    (folder / SHOWCASE).unlink(missing_ok=True)
     for stale in (folder / "evaluation").glob("*.parquet"):
         if stale.stem not in measured:
             stale.unlink()
     for name, each in measured.items():
         each.write(evidence_path(folder, name))
+    if showcase is not None:
+        write_text(folder / SHOWCASE, showcase.model_dump_json(indent=1) + "\n")
     record.write(folder / "metrics.json")
 
 

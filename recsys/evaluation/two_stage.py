@@ -29,6 +29,7 @@ from recsys.evaluation.evidence import MODEL
 from recsys.evaluation.model import Evaluated, held_out_users, measured_retrieval, retrieval_task
 from recsys.evaluation.recommenders import Nearest, Recommender
 from recsys.evaluation.retrieval import PerUser, RetrievalResult, Rows, Task, evaluate_retrieval
+from recsys.evaluation.showcase import recommended
 from recsys.evaluation.tuned_index import held_out_queries, tuned_index
 from recsys.metrics import hits
 from recsys.models.ranker import Ranker
@@ -210,12 +211,14 @@ def evaluate_two_models(
     scorer = RankerScorer(ranker, held_out.query, prepared.item_features, ranker.embeddings.serve())
     task = retrieval_task(prepared, held_out, config, sliced=True)
     found = evaluate_two_stage(nearest, scorer, task, config, candidates=candidates, exact=exact)
+    both = Reranked(nearest, scorer, candidates)
     results = {MODEL: found.two_stages, RETRIEVER: found.retriever}
     evaluated = len(found.two_stages.users)
     return Evaluated(
         {name: each.summary() for name, each in results.items()},
         {"users_evaluated": evaluated, "users_without_relevant": prepared.info.counts.users - evaluated},
         {name: measured_retrieval(prepared, part, held_out, config, each) for name, each in results.items()},
+        showcase=recommended(both, held_out, prepared, part, config.ks[-1]),
     )
 
 

@@ -13,7 +13,8 @@ from recsys._compat import tf
 from recsys.data.dataset import CategoricalInfo, FeatureInfo, FingerprintInfo, SequenceInfo
 from recsys.embeddings.collection import EmbeddingCollection
 from recsys.embeddings.config import EmbeddingsConfig
-from recsys.embeddings.health import BLOCK, EPSILON, Ids, TableHealth, effective_rank, norms, table_health
+from recsys.embeddings.health import BLOCK, EPSILON, Ids, effective_rank, norms, table_health
+from recsys.embeddings.health_record import TableHealth
 from recsys.embeddings.tables import Vocabularies
 
 FEATURES: dict[str, FeatureInfo] = {
