@@ -46,7 +46,7 @@ def test_the_chief_alone_writes_evaluates_and_exports(tmp_path: Path) -> None:
     run = tmp_path / "runs" / "small"
     assert {path.name for path in run.iterdir()} == {
         *("config.yaml", "origin.json", "cost.json", "prepared", "checkpoints"),
-        *("logs", "metrics.json", "evaluation", "bundle"),
+        *("logs", "metrics.json", "evaluation", "bundle", "report.html"),
     }
     assert [path.name for path in (run / "bundle").iterdir()] == ["1"]
     assert sorted(path.parent.name for path in (run / "logs").rglob("events.out.*")) == ["train", "validation"]

@@ -59,10 +59,11 @@ def prepare_and_train(experiment: Experiment, out: Output) -> Position:
 
 
 def report_on(experiment: Experiment) -> Path:
-    """Inspects the tables, and writes the report; returns its path."""
+    """Inspects the tables, where one device holds them, and writes the report; returns its path."""
     from recsys.report import write_report
 
-    experiment.inspect()
+    if experiment.config.training.strategy == "default":
+        experiment.inspect()
     return write_report(experiment.folder)
 
 

@@ -43,7 +43,7 @@ def test_without_data_and_network_it_simulates_and_recommends(no_network: None, 
         titles = re.findall(r"Item \d+ of category \d+\s*$", table, flags=re.MULTILINE)
         assert len(titles) == 8, "eight recommendations each"
     assert re.search(r"embedding tables [0-9.]+ MB, bundle [0-9.]+ MB on disk", out)
-    assert "wrote quickstart.yaml\nwrote runs/quickstart/bundle/1\n" in out
+    assert "wrote quickstart.yaml\nwrote runs/quickstart/bundle/1\nwrote runs/quickstart/report.html\n" in out
 
     run = tmp_path / "runs" / "quickstart"
     metrics = RunRecord.read(run / "metrics.json").metrics

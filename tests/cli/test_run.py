@@ -60,7 +60,8 @@ def test_what_it_prints(trained_run: Trained) -> None:
     assert max(len(line) for line in out.splitlines() if line.startswith(" ")) <= 80
     assert "The model against baselines and champion, user by user" in out
     assert "ndcg@5 by slice" in out
-    assert "wrote runs/small/metrics.json\nwrote runs/small/bundle/1\nnext: recsys recommend runs/small --user" in out
+    wrote = "".join(f"wrote runs/small/{name}\n" for name in ("metrics.json", "bundle/1", "report.html"))
+    assert f"{wrote}next: recsys recommend runs/small --user" in out
     lines = [line for line in err.splitlines() if line.startswith(("small", "data:", "epoch"))]
     assert lines[0].startswith("small  run directory runs/small  config ")
     assert lines[1].startswith("data: 500 users, 200 items; ")
@@ -83,8 +84,16 @@ def test_what_a_run_directory_holds(trained_run: Trained) -> None:
         "metrics.json",
         "evaluation",
         "bundle",
+        "inspect",
+        "report.html",
     }
-    assert names(run / "evaluation") == {f"{name}.parquet" for name in ("model", *BASELINES)}
+    assert names(run / "evaluation") == {*(f"{name}.parquet" for name in ("model", *BASELINES)), "examples.json"}
+    assert names(run / "inspect") == {"tables.json"}
+    record = RunRecord.read(run / "metrics.json")
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert f"{record.metrics['model']['ndcg@5']:.4f}" in page
+    for part in ("examples", "tables", "served", "learning", "slices", "card"):
+        assert f'<section id="{part}"' in page
     assert (run / "prepared").resolve().parent == (trained_run.cache / "prepared").resolve()
     assert names(run / "prepared") >= {"dataset.json", "items.parquet", "users.parquet", "train", "valid", "test"}
     assert names(run / "bundle") == {"1"}
