@@ -63,7 +63,7 @@ def _sections(found: Found) -> Iterator[Section | None]:
     if found.health is not None:
         yield memory.table_section(found.health)
     if found.manifest is not None and found.bundle is not None:
-        yield memory.bundle_section(found.manifest, found.bundle)
+        yield memory.bundle_section(found.manifest, found.bundle, found.curve)
     yield card.card_section(found)
 
 

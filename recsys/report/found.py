@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from recsys.bundle.manifest import MANIFEST, Manifest
+from recsys.bundle.manifest import INDEX, MANIFEST, Manifest
 from recsys.bundle.verify import numbered, read_manifest
 from recsys.config.load import load
 from recsys.data.dataset import DatasetInfo
@@ -18,6 +18,7 @@ from recsys.evaluation.backtest_record import BACKTEST, BacktestRecord
 from recsys.evaluation.record import RunRecord
 from recsys.evaluation.showcase import SHOWCASE, Showcase
 from recsys.experiment_config import ExperimentConfig
+from recsys.retrieval.curve import Curve
 from recsys.run_directory import Origin, RunDirectory
 from recsys.search.frontier import SearchRecord
 
@@ -45,6 +46,8 @@ class Found:
     bundle: Path | None
     """The latest."""
     manifest: Manifest | None
+    curve: Curve | None
+    """What its index was measured to do, if it was tuned."""
 
     @property
     def name(self) -> str:
@@ -100,6 +103,7 @@ def find(folder: Path) -> Found:
         explanation=_json(explanation) if explanation.exists() else None,
         bundle=bundle,
         manifest=None if bundle is None else read_manifest(bundle),
+        curve=None if bundle is None else Curve.load(bundle / INDEX),
     )
 
 
