@@ -130,7 +130,7 @@ def test_mistakes(trained_copy: Trained, capfd: pytest.CaptureFixture[str]) -> N
     for file in (trained_copy.run / "checkpoints").iterdir():
         file.unlink()
     assert refused("runs/small", capfd).startswith("error: runs/small: no trained model; expected a checkpoint")
-    assert not (trained_copy.run / "inspect").exists()
+    assert not (trained_copy.run / "inspect" / "norm-by-frequency.png").exists()
 
 
 # The picture.
