@@ -82,5 +82,9 @@ class RequestError(RecsysError):
     """A request does not fit the bundle's schema, or names an unknown user."""
 
 
+class TrackingError(RecsysError):
+    """A tracker cannot be told of a run."""
+
+
 class InstallError(RecsysError):
     """The installed libraries do not fit each other."""

@@ -18,6 +18,7 @@ from recsys.experiment_config import ExperimentConfig
 from recsys.files import write_text
 from recsys.models.config import DistillConfig, RankerConfig, TwoTowerConfig
 from recsys.run_directory import Origin, RunDirectory
+from recsys.tracking.mlflow import check_mlflow, log_evaluation, log_file
 
 if TYPE_CHECKING:
     from recsys._compat import keras
@@ -141,10 +142,13 @@ class Experiment:
 
         Raises:
             ConfigError: the run `training.warm_start` is none, or does not fit this experiment.
+            InstallError: MLflow is asked for and missing.
             TrainingError: the loss is not finite, or the run directory belongs to another experiment.
         """
         from recsys.training import fit
 
+        if self.config.tracking.mlflow is not None:
+            check_mlflow()
         self.join_cluster()
         self.prepare()
         with self._timed("train"):
@@ -168,11 +172,15 @@ class Experiment:
         Raises:
             DataError: the data tell of the future, or the champion was measured on other data.
             ExportError: a table cannot be stored as it is to be served.
+            InstallError: MLflow is asked for and missing.
+            TrackingError: MLflow's store cannot be reached; the record is written all the same.
             TrainingError: there is no trained model in the run directory.
         """
         from recsys.evaluation import Cost, Environment, RunRecord, evaluate_model, peak_memory_mib, summarize
         from recsys.evaluation.summary import write_evaluation
 
+        if self.config.tracking.mlflow is not None:
+            check_mlflow()
         self._load_trained()
         config, info = self.config.evaluation, self.prepared.info
         with self._timed("evaluate"):
@@ -194,7 +202,20 @@ class Experiment:
         )
         self._claim()
         write_evaluation(self.folder, record, result)
+        if self.config.tracking.mlflow is not None:
+            values = self.config.model_dump(mode="json", by_alias=True)
+            log_evaluation(self.config.tracking.mlflow, self.folder, record, values)
         return record
+
+    def track(self, path: Path) -> None:
+        """Puts a file beside the run where `tracking` keeps it; does nothing where it is not told of the run.
+
+        Raises:
+            InstallError: MLflow is asked for and missing.
+            TrackingError: the store cannot be reached, or refuses.
+        """
+        if self.config.tracking.mlflow is not None:
+            log_file(self.config.tracking.mlflow, self.folder, path)
 
     @cached_property
     def _champion(self) -> Champion | None:

@@ -18,6 +18,7 @@ from recsys.models.config import ComplementsConfig, DistillConfig, ModelConfig, 
 from recsys.objectives.config import InBatchSoftmaxConfig, MinedConfig, StreamingConfig
 from recsys.schema.config import Categorical, SchemaConfig, Sequence, VocabularyEncoding
 from recsys.search.config import SearchConfig
+from recsys.tracking.config import TrackingConfig
 from recsys.training.config import TrainingConfig
 
 _FOLDER_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
@@ -51,6 +52,8 @@ class ExperimentConfig(Config):
     """A second index in a two_tower's bundle: what goes with an item. Its vectors are trained at export."""
     search: SearchConfig = SearchConfig()
     """How `recsys search` looks for smaller tables; nothing else reads it."""
+    tracking: TrackingConfig = TrackingConfig()
+    """Who is told of the run."""
 
     @property
     def training_digest(self) -> str:
@@ -65,6 +68,7 @@ class ExperimentConfig(Config):
             "retrieval": RetrievalConfig(),
             "complements": None,
             "search": SearchConfig(),
+            "tracking": TrackingConfig(),
         }
         return digest(self.model_copy(update=parts))
 

@@ -64,7 +64,9 @@ def report_on(experiment: Experiment) -> Path:
 
     if experiment.config.training.strategy == "default":
         experiment.inspect()
-    return write_report(experiment.folder)
+    page = write_report(experiment.folder)
+    experiment.track(page)
+    return page
 
 
 def print_prepared(experiment: Experiment, out: Output) -> None:

@@ -1,0 +1,1 @@
+"""Where runs are kept track of, beside TensorBoard and the run's own records."""
