@@ -468,13 +468,17 @@ class Experiment:
         from recsys.evaluation import evaluate_model
         from recsys.training.callbacks import standard_callbacks
         from recsys.training.mining import Mining
+        from recsys.training.rank import VectorRank
 
         def validate() -> dict[str, float]:
             found = evaluate_model(self.model, self.prepared, "valid", self.config.evaluation, validation=True)
             return found.metrics["model"]
 
         logs = self.folder / "logs" if self.is_chief else None
-        found = standard_callbacks(self.config.training, self.monitor, validate, self._checkpoints.save_best, logs)
+        measures = [VectorRank(self.prepared)] if self.recommends else []
+        found = standard_callbacks(
+            self.config.training, self.monitor, validate, self._checkpoints.save_best, logs, measures
+        )
         if self.config.mined is not None:
             found.append(Mining(self.config.mined, self.prepared, self.config.seed))
         return found + self._callbacks

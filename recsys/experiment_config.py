@@ -16,7 +16,7 @@ from recsys.export.config import RetrievalConfig
 from recsys.interactions.config import AttentionConfig, CrossConfig, EncoderConfig, SequenceConfig
 from recsys.models.config import ComplementsConfig, DistillConfig, ModelConfig, RankerConfig, TwoTowerConfig
 from recsys.objectives.config import InBatchSoftmaxConfig, MinedConfig, StreamingConfig
-from recsys.schema.config import Categorical, SchemaConfig, Sequence, VocabularyEncoding
+from recsys.schema.config import Categorical, MultiValued, SchemaConfig, Sequence, VocabularyEncoding
 from recsys.search.config import SearchConfig
 from recsys.tracking.config import TrackingConfig
 from recsys.training.config import TrainingConfig
@@ -157,7 +157,7 @@ class ExperimentConfig(Config):
         if self.table_schema.propensity is not None and self.data.negatives is None:
             text = "off-policy estimates need the events without reward too; say in data.negatives which they are"
             found.append((("schema", "propensity"), text))
-        found += self._loss_problems(model)
+        found += self._loss_problems(model) + self._ssl_problems(model)
         widths, sound = {}, not self.embeddings.problems(self.table_schema)
         for name, tower, features in (
             ("query", model.query, self.table_schema.inputs("user", "context")),
@@ -175,7 +175,10 @@ class ExperimentConfig(Config):
             text = f"the query tower ends in {widths['query']} units, the item tower in {widths['item']}"
             found.append((("model",), f"{text}; set both towers' output_dim to one width"))
         elif widths:
-            found += [(("model", "matryoshka"), text) for text in model.prefix_problems(widths["item"])]
+            width, rank = widths["item"], self.retrieval.min_rank
+            found += [(("model", "matryoshka"), text) for text in model.prefix_problems(width)]
+            if rank is not None and rank > width:
+                found.append((("retrieval", "min_rank"), f"{rank:g} of vectors of {width} numbers; lower it"))
         return found
 
     def _loss_problems(self, model: TwoTowerConfig) -> list[Misfit]:
@@ -202,6 +205,31 @@ class ExperimentConfig(Config):
         if self.training.early_stopping is None:
             text = "null, but model.loss.mined may find what users want next, and only validation shows; set it"
             found.append((("training", "early_stopping"), text))
+        return found
+
+    def _ssl_problems(self, model: TwoTowerConfig) -> list[Misfit]:
+        """What a regulariser asks of the items' features."""
+        found, ssl, place = list[Misfit](), model.ssl, ("model", "ssl")
+        if ssl is None:
+            return found
+        schema, features = self.table_schema, self.table_schema.inputs("item")
+        if ssl.augmentation == "correlated" and ssl.ids == "excluded":
+            names = [name for name in features if schema.column(name) != schema.item]
+        else:
+            names = list(features)
+        least = {"correlated": 3, "random": 2, "none": 0}[ssl.augmentation]
+        if len(names) < least:
+            there = f"{len(names)} ({', '.join(names)})" if names else "none"
+            which = "item features beside the id" if len(names) < len(features) else "item features"
+            text = f"{ssl.augmentation} masks divide {least} or more {which}, and there are {there}"
+            cure = "add features, or choose none" if least == 2 else "add features, or choose random or none"
+            found.append(((*place, "augmentation"), f"{text}; {cure}"))
+        if ssl.value_dropout and not any(isinstance(feature, MultiValued) for feature in features.values()):
+            text = "no item feature has several values, of which some could be dropped; set it to 0"
+            found.append(((*place, "value_dropout"), text))
+        if model.item.activation == "dice":
+            text = "dice follows the batch, and model.ssl sends other items through this tower; choose relu"
+            found.append((("model", "item", "activation"), text))
         return found
 
     def _ranker_problems(self, model: RankerConfig) -> list[Misfit]:

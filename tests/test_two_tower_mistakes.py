@@ -27,6 +27,26 @@ MISTAKES = {
     "model.loss={mined: {count: 40}}": ("model.loss.mined: ", "only 32 are kept for a user; raise kept"),
     "model.loss={mined: {from_epoch: 1}}": ("model.loss.mined.from_epoch: ", "greater than or equal to 2"),
     "model.loss={mined: {}}": ("model.loss.mined.from_epoch: ", "2, but there are 1 epochs: nothing is mined"),
+    "model.ssl={}": (
+        "model.ssl.augmentation: ",
+        "divide 3 or more item features beside the id, and there are 2 (colour",
+    ),
+    "model.ssl={ids: normalized, value_dropout: 0.1}": (
+        "model.ssl.value_dropout: ",
+        "no item feature has several values",
+    ),
+    "model.ssl={augmentation: none, value_dropout: 0.1}": (
+        "model.ssl.value_dropout: ",
+        "one and the same; set it to 0",
+    ),
+    "model.ssl={augmentation: random, items: training, batch_size: 9}": ("model.ssl.batch_size: ", "remove it"),
+    "model.ssl={augmentation: spread}": ("model.ssl.augmentation: ", "'correlated', 'random' or 'none'"),
+    "model={ssl: {augmentation: random}, item: {hidden: [8], activation: dice, output_dim: 8}}": (
+        "model.item.activation: ",
+        "dice follows the batch",
+    ),
+    "retrieval.min_rank=9": ("retrieval.min_rank: ", "9 of vectors of 8 numbers; lower it"),
+    "retrieval.min_rank=0.5": ("retrieval.min_rank: ", "greater than or equal to 1"),
     "model.matryoshka=[4, 2]": ("model.matryoshka: ", "[4, 2] does not rise; sort the widths"),
     "model.matryoshka=[4, 4]": ("model.matryoshka: ", "name each once"),
     "model.matryoshka=[8]": ("model.matryoshka: ", "8 is no prefix of 8 units", "raise output_dim"),

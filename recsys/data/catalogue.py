@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Self
 
 import numpy as np
@@ -23,11 +23,18 @@ class Catalogue:
         features: encoded item features that the model reads, each [N, ...], as a batch holds them; they may be left out
             where nothing asks for them.
         users: U, how many users the data have, for what keeps something of each.
+        ids: the features that are nothing but an item's id.
     """
 
-    def __init__(self, train_count: ArrayLike, features: Mapping[str, NDArray] | None = None, users: int = 0) -> None:
+    def __init__(
+        self,
+        train_count: ArrayLike,
+        features: Mapping[str, NDArray] | None = None,
+        users: int = 0,
+        ids: Sequence[str] = (),
+    ) -> None:
         self.train_count = np.asarray(train_count, np.int64)
-        self.users = users
+        self.users, self.ids = users, tuple(ids)
         self.columns = dict(features or {})
         self._tensors: dict[str, tf.Tensor] = {}
         lengths = {name: len(column) for name, column in self.columns.items() if len(column) != self.size}
@@ -37,7 +44,9 @@ class Catalogue:
     @classmethod
     def of(cls, prepared: Prepared) -> Self:
         """Of a prepared data set."""
-        return cls(prepared.train_count, prepared.item_features, prepared.info.counts.users)
+        schema = prepared.info.table_schema
+        ids = [name for name in prepared.names("item") if schema.column(name) == schema.item]
+        return cls(prepared.train_count, prepared.item_features, prepared.info.counts.users, ids)
 
     @property
     def size(self) -> int:

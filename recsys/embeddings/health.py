@@ -7,7 +7,7 @@ reached is read from stored numbers, and knows how `mixed_dim` stores them.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,9 +25,8 @@ from recsys.embeddings.packing import SCALE_BYTES
 from recsys.embeddings.planned import PlannedRows
 from recsys.embeddings.rows import Store
 from recsys.embeddings.tables import Table
+from recsys.metrics import effective_rank
 
-EPSILON = 1e-7
-"""Added to the normalised singular values in `effective_rank`, as the paper does for float32."""
 BLOCK = 1 << 14
 """Rows that are looked up at a time."""
 
@@ -42,29 +41,10 @@ class Ids:
     """[n] training rows that hold each; None where nobody has counted."""
 
 
-def effective_rank(vectors: Callable[[NDArray[np.int64]], NDArray[np.float32]], rows: int) -> float:
-    """RankMe: exp(-Σ p_k log p_k), p_k = σ_k / Σ_j σ_j + ε, of the singular values σ of the matrix [rows, d].
-
-    1 where all rows are multiples of one, d where no direction is preferred; 0 for a matrix of zeros. ε = 1e-7. The
-    singular values are the roots of the eigenvalues of the [d, d] Gram matrix, summed in float64 over blocks of rows:
-    those below 1e-8 of the greatest are noise.
-
-    Reference: Garrido, Balestriero, Najman, LeCun, "RankMe: Assessing the Downstream Performance of Pretrained
-    Self-Supervised Representations by Their Rank", ICML 2023.
-
-    Args:
-        vectors: from row numbers [n] to rows [n, d].
-        rows: of the matrix.
-    """
-    gram: NDArray[np.float64] | float = 0.0
+def blocks(vectors: Callable[[NDArray[np.int64]], NDArray[np.float32]], rows: int) -> Iterator[NDArray[np.float32]]:
+    """All `rows` rows in pieces [n, d], from what gives those of row numbers [n]."""
     for start in range(0, rows, BLOCK):
-        block = vectors(np.arange(start, min(start + BLOCK, rows))).astype(np.float64)
-        gram = gram + block.T @ block
-    singular = np.sqrt(np.maximum(np.linalg.eigvalsh(gram), 0.0))
-    if not singular.any():
-        return 0.0
-    share = singular / singular.sum() + EPSILON
-    return float(np.exp(-(share * np.log(share)).sum()))
+        yield vectors(np.arange(start, min(start + BLOCK, rows)))
 
 
 def table_health(
@@ -104,7 +84,7 @@ def table_health(
         copies=1,
         optimizer_bytes=sum(slot.shape.num_elements() * slot.dtype.size for slot in slots),
         untrained=untrained,
-        effective_rank=effective_rank(lambda rows: _lookup(store, rows), store.rows),
+        effective_rank=effective_rank(blocks(lambda rows: _lookup(store, rows), store.rows)),
         ids_per_row=_ids_per_row(name, embeddings, readers, ids),
         vocabularies=tuple(
             FeatureHealth(owner, len(found.values), _colliding(table.rows_of(readers[owner], found.values)))

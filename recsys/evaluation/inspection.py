@@ -18,7 +18,7 @@ from recsys.embeddings.addressing import vocabulary_of, vocabulary_rows
 from recsys.embeddings.collection import EmbeddingCollection
 from recsys.embeddings.health import (
     Ids,
-    effective_rank,
+    blocks,
     norms,
     numbers,
     stored_bytes,
@@ -27,6 +27,7 @@ from recsys.embeddings.health import (
 from recsys.embeddings.health_record import TableHealth
 from recsys.embeddings.packing import SERVED_SCALE_BYTES
 from recsys.errors import BundleError
+from recsys.metrics import effective_rank
 from recsys.models.base import EmbeddingModel
 
 GRAPHS = (QUERY_TOWER, ITEM_TOWER, RANKER, RETRIEVER)
@@ -117,7 +118,7 @@ def _served_table(facts: TableFacts, graph: Any, sizes: Sequence[int]) -> TableH
         copies=sum(size > 0 for size in sizes),
         optimizer_bytes=None,
         untrained=None,
-        effective_rank=effective_rank(lambda rows: lookup(tf.constant(rows)).numpy(), facts.rows),
+        effective_rank=effective_rank(blocks(lambda rows: lookup(tf.constant(rows)).numpy(), facts.rows)),
         ids_per_row=None,
         vocabularies=(),
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import PositiveInt
+from typing import Annotated
+
+from pydantic import Field, PositiveInt
 
 from recsys.config.base import Config
 from recsys.retrieval.config import IndexConfig, ScannConfig
@@ -14,3 +16,6 @@ class RetrievalConfig(Config):
     index: IndexConfig = ScannConfig()
     retriever_k: PositiveInt = 100
     """Items that the in-graph retriever returns for a query."""
+    min_rank: Annotated[float, Field(ge=1)] | None = None
+    """A promise: the least effective rank (RankMe) of the item vectors; a model whose vectors have collapsed into fewer
+    directions is not exported."""

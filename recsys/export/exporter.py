@@ -31,6 +31,7 @@ from recsys.embeddings.served import ServedRows
 from recsys.evaluation.tuned_index import Queries, held_out_queries, tuned_index
 from recsys.export.complements import Complements
 from recsys.export.config import RetrievalConfig
+from recsys.export.gates import refuse_collapsed
 from recsys.export.retriever import RetrieverModule
 from recsys.export.signatures import Encoder, RankerModule, TowerModule
 from recsys.models.ranker import Ranker
@@ -71,12 +72,13 @@ def export_two_tower(
         complements: what goes with items, if that is asked for.
 
     Raises:
-        ExportError: a table cannot be stored as it is to be served; the index does not keep the recall that the YAML
-            promises, or does not fit the catalogue.
+        ExportError: a table cannot be stored as it is to be served; the item vectors have collapsed; the index does not
+            keep the recall that the YAML promises, or does not fit the catalogue.
         DataError: a vector is not finite.
     """
     served = model.embeddings.serve()
     vectors = model.item_vectors(prepared.item_features, served)
+    refuse_collapsed(vectors, config.min_rank)
     queries = held_out_queries(model, prepared, served)
     index = tuned_index(vectors, config.index, queries, prepared.info.name)
     with BundleWriter(bundles) as writer:

@@ -22,6 +22,7 @@ from recsys.metrics.pointwise import logloss as logloss
 from recsys.metrics.pointwise import normalized_entropy as normalized_entropy
 from recsys.metrics.pointwise import pointwise_logloss as pointwise_logloss
 from recsys.metrics.pointwise import rela_impr as rela_impr
+from recsys.metrics.rank import effective_rank as effective_rank
 from recsys.metrics.ranking import graded_ndcg_at_k as graded_ndcg_at_k
 from recsys.metrics.ranking import hit_rate_at_k as hit_rate_at_k
 from recsys.metrics.ranking import hits as hits

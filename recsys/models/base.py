@@ -140,12 +140,19 @@ class EmbeddingModel(tfrs.Model):
         """[b] the loss of each example, before weighting; in training, also counted by `training_metrics`."""
         raise NotImplementedError
 
+    def regularization(self, batch: Batch) -> tf.Tensor | None:
+        """This replica's share of what training adds to the loss; None where it adds nothing."""
+        return None
+
     def compute_loss(self, inputs: Batch, training: bool = False) -> tf.Tensor:
         """This replica's share of the weighted mean loss over the global batch, Σ w_i loss_i / B, and of the tables'
         penalty."""
         losses = self.example_losses(inputs, training) * inputs["weight"]
         self.loss_metric.update_state(losses)
         loss = tf.reduce_sum(losses) / self._global_batch
+        added = self.regularization(inputs) if training else None
+        if added is not None:
+            loss += added
         penalty = self.embeddings.penalty()
         if penalty is None:
             return loss

@@ -15,6 +15,7 @@ from recsys.objectives.config import (
     InBatchSoftmaxConfig,
     PointwiseLossConfig,
     RetrievalLossConfig,
+    SSLConfig,
 )
 from recsys.retrieval.config import ExactConfig, IndexConfig
 
@@ -82,6 +83,9 @@ class TwoTowerConfig(Config):
     matryoshka: Many[PositiveInt] = ()
     """Widths, rising, of prefixes of the vectors that are trained to serve by themselves, each scaled to length 1 where
     the vectors are."""
+
+    ssl: SSLConfig | None = None
+    """Trains the item tower on items by themselves, too."""
 
     def prefix_problems(self, width: int) -> list[str]:
         """What is wrong with `matryoshka` for towers that end in `width` units."""

@@ -21,6 +21,7 @@ from recsys.models.history import HistoryEncoder, Moments
 from recsys.models.layers import MLP
 from recsys.objectives.distillation import Distillation, Teacher
 from recsys.objectives.retrieval import RetrievalLoss
+from recsys.objectives.ssl import SSLRegularizer
 from recsys.schema.config import Role
 
 BLOCK = 16_384
@@ -172,6 +173,11 @@ class TwoTower(EmbeddingModel):
         )
         self._distillation: Distillation | None = None
         self._context = [name for name, info in features.items() if info.role == "context"]
+        self.ssl: SSLRegularizer | None = None
+        if config.ssl is not None and config.ssl.weight:
+            layout = self.embeddings.layout("item")
+            step = self.global_step
+            self.ssl = SSLRegularizer(config.ssl, catalogue, self.item_tower, layout, features, seed, step)
 
     def query_vectors(
         self, features: Mapping[str, NDArray], served: Mapping[str, ServedRows] | None = None
@@ -186,9 +192,14 @@ class TwoTower(EmbeddingModel):
         return self.item_tower.vectors(features, served)
 
     def feature_weights(self) -> list[FeatureWeight]:
-        """Each tower's first kernel, by the features and the history's state that it reads."""
+        """Each tower's first kernel, by the features and the history's state that it reads, and what stands in views of
+        items for features.
+        """
+        item = self.item_tower.input_weights()
+        if self.ssl is not None and self.ssl.defaults is not None:
+            item.append((self.ssl.defaults, (0,)))
         query = [reading(*pair, self._layout("user", "context")) for pair in self.query_tower.input_weights()]
-        return query + [reading(*pair, self._layout("item")) for pair in self.item_tower.input_weights()]
+        return query + [reading(*pair, self._layout("item")) for pair in item]
 
     def _layout(self, *roles: Role) -> tuple[tuple[str, int], ...]:
         return tuple(self.embeddings.layout(*roles))
@@ -196,6 +207,16 @@ class TwoTower(EmbeddingModel):
     def compute_loss(self, inputs: Batch, training: bool = False) -> tf.Tensor:
         """As for all models; of windows, over their examples."""
         return super().compute_loss(self._by_example(inputs), training)
+
+    def regularization(self, batch: Batch) -> tf.Tensor | None:
+        """The weighted loss of two views of items."""
+        if self.ssl is None:
+            return None
+        return self.ssl.config.weight * self.ssl(batch["item"], batch["item_index"])
+
+    def training_metrics(self) -> list[keras.metrics.Metric]:
+        """The loss and, with a regulariser, its own before it is weighted."""
+        return [*super().training_metrics(), *([] if self.ssl is None else [self.ssl.loss_metric])]
 
     def example_losses(self, batch: Batch, training: bool) -> tf.Tensor:
         """[b] the loss of each example's item against others; of a batch of windows, of each example in them."""

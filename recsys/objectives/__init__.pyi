@@ -6,6 +6,8 @@ from .config import InBatchSoftmaxConfig as InBatchSoftmaxConfig
 from .config import PointwiseLossConfig as PointwiseLossConfig
 from .config import RetrievalLossConfig as RetrievalLossConfig
 from .config import SampledSoftmaxConfig as SampledSoftmaxConfig
+from .config import SSLConfig as SSLConfig
 from .pointwise import log_odds as log_odds
 from .pointwise import pointwise_loss as pointwise_loss
 from .retrieval import RetrievalLoss as RetrievalLoss
+from .ssl import SSLRegularizer as SSLRegularizer

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from recsys.config.base import Config, default_tag
+from recsys.config.base import Config, Misfit, default_tag, misfits
 from recsys.retrieval.config import ExactConfig, IndexConfig
 
 
@@ -132,6 +132,41 @@ RetrievalLossConfig = Annotated[
     Field(discriminator="kind"),
     default_tag("kind", "in_batch_softmax"),
 ]
+
+
+class SSLConfig(Config):
+    """Two views of an item are to be nearer to each other than to those of other items (Yao et al., CIKM 2021)."""
+
+    augmentation: Literal["correlated", "random", "none"] = "correlated"
+    """What a view lacks, and the other view has: `correlated`, a feature and those that tell most of it; `random`, half
+    of the features; `none`, nothing: then the loss only spreads the items' vectors out."""
+    weight: NonNegativeFloat = 0.1
+    """Of the regulariser in the loss; 0 trains what would be trained without it, bit for bit."""
+    temperature: PositiveFloat = 0.1
+    """Divides the cosines; it has nothing to do with that of `loss`."""
+    value_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the values that each view loses besides, of features with several."""
+    items: Literal["catalogue", "training"] = "catalogue"
+    """`catalogue`: drawn uniformly from all items, as the method needs them; `training`: those of the batch, as a
+    control."""
+    batch_size: Annotated[int, Field(ge=2)] | None = None
+    """Items drawn in a step; as many as the batch has examples, if left out."""
+    ids: Literal["excluded", "normalized"] = "excluded"
+    """Of `correlated`: an item's id tells all of every feature. `excluded`: it stands outside the groups, and goes to
+    one view or the other by a coin; `normalized`: it is one of the features, and what two of them tell of each other is
+    divided by their joint entropy."""
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        found = list[Misfit]()
+        if self.augmentation == "none" and self.value_dropout:
+            text = "views without augmentation are one and the same; set it to 0, or choose augmentation: random"
+            found.append((("value_dropout",), text))
+        if self.items == "training" and self.batch_size is not None:
+            found.append((("batch_size",), "items: training takes those that the batch has; remove it"))
+        if found:
+            raise misfits(found)
+        return self
 
 
 class BinaryCrossEntropyConfig(Config):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -34,6 +34,7 @@ def standard_callbacks(
     validate: Callable[[], dict[str, float]],
     save_best: Callable[[str], None],
     logs: Path | None,
+    measures: Sequence[keras.callbacks.Callback] = (),
 ) -> list[keras.callbacks.Callback]:
     """What the config asks for.
 
@@ -43,8 +44,9 @@ def standard_callbacks(
         validate: computes the metrics with the model's present weights.
         save_best: saves the weights under a name.
         logs: TensorBoard's folder; None for members of a cluster that do not write it.
+        measures: what else adds to the logs, before anybody reads them.
     """
-    found: list[keras.callbacks.Callback] = [FiniteLoss()]
+    found: list[keras.callbacks.Callback] = [FiniteLoss(), *measures]
     if config.early_stopping is not None:
         found.append(Validation(validate, config.early_stopping.every_epochs))
         found.append(EarlyStopping(config.early_stopping, monitor, save_best))

@@ -13,9 +13,10 @@ from recsys._compat import tf
 from recsys.data.dataset import CategoricalInfo, FeatureInfo, FingerprintInfo, SequenceInfo
 from recsys.embeddings.collection import EmbeddingCollection
 from recsys.embeddings.config import EmbeddingsConfig
-from recsys.embeddings.health import BLOCK, EPSILON, Ids, effective_rank, norms, table_health
+from recsys.embeddings.health import BLOCK, Ids, blocks, norms, table_health
 from recsys.embeddings.health_record import TableHealth
 from recsys.embeddings.tables import Vocabularies
+from recsys.metrics.rank import EPSILON, effective_rank
 
 FEATURES: dict[str, FeatureInfo] = {
     "film": CategoricalInfo(role="item", rows=14, oov_rows=1),
@@ -59,7 +60,7 @@ def measured(
 
 
 def rank_of(matrix: np.ndarray) -> float:
-    return effective_rank(lambda rows: matrix[rows].astype(np.float32), len(matrix))
+    return effective_rank(blocks(lambda rows: matrix[rows].astype(np.float32), len(matrix)))
 
 
 def test_effective_rank_is_that_of_the_paper() -> None:

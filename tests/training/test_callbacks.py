@@ -17,14 +17,17 @@ from recsys.data.reader import Examples
 from recsys.embeddings.config import EmbeddingsConfig
 from recsys.embeddings.optimizers import TableOptimizers
 from recsys.errors import TrainingError
+from recsys.metrics import effective_rank
 from recsys.models.base import EmbeddingModel
 from recsys.models.build import make_model
 from recsys.models.config import TwoTowerConfig
+from recsys.models.two_tower import TwoTower
 from recsys.training import Checkpoints, TrainingConfig, fit
 from recsys.training.callbacks import EarlyStopping, FiniteLoss, ProgressBar, Resumable, Validation
 from recsys.training.config import EarlyStoppingConfig
 from recsys.training.loop import Position
 from recsys.training.optimizers import make_dense_optimizer
+from recsys.training.rank import VectorRank
 from tests.worlds import EMBEDDINGS, write_world
 
 MODEL = TwoTowerConfig.model_validate({"kind": "two_tower", "query": {"output_dim": 8}, "item": {"output_dim": 8}})
@@ -220,3 +223,22 @@ def test_early_stopping_does_not_revoke_anothers_stop(training: Callable[[], Tra
     run, values = training(), iter([0.5, 0.4, 0.3, 0.2])
     position = run.fit(4, Validation(lambda: {"m": next(values)}), StopInTheSecondEpoch(), run.stopping(3))
     assert (position.epoch, position.finished) == (2, True)
+
+
+def test_the_rank_of_both_towers_vectors_is_logged(prepared: Prepared, training: Callable[[], Training]) -> None:
+    """Of all items; a model whose items are all the same has 1."""
+    model = training().model
+    assert isinstance(model, TwoTower)
+    callback = VectorRank(prepared)
+    callback.set_model(model)
+    logs: dict[str, float] = {"loss": 1.0}
+    callback.on_epoch_end(0, logs)
+    assert logs["rank_item"] == pytest.approx(effective_rank([model.item_vectors(prepared.item_features)]))
+    assert 1 < logs["rank_query"] <= 8
+    for variable in model.dense_variables():
+        if "item_tower" in variable.name and "kernel" in variable.name:
+            variable.assign(tf.zeros_like(variable))
+        if "item_tower" in variable.name and "bias" in variable.name:
+            variable.assign(tf.ones_like(variable))
+    callback.on_epoch_end(0, logs)
+    assert logs["rank_item"] == pytest.approx(1.0, abs=0.01)
