@@ -95,14 +95,19 @@ def test_the_yaml_of_evaluation_is_sound(tmp_path: Path) -> None:
     assert not config.table_schema.features["country"].input
 
 
-def test_the_yaml_of_two_tower_losses_is_sound(tmp_path: Path) -> None:
+@pytest.mark.parametrize("page", ["two_tower_losses", "ssl"])
+def test_the_yaml_of_two_tower_losses_is_sound(page: str, tmp_path: Path) -> None:
     """In the README's experiment."""
-    (block,) = blocks((ROOT / "docs" / "methods" / "two_tower_losses.md").read_text(encoding="utf-8"), "yaml")
+    (block,) = blocks((ROOT / "docs" / "methods" / f"{page}.md").read_text(encoding="utf-8"), "yaml")
     (readme,) = blocks((ROOT / "README.md").read_text(encoding="utf-8"), "yaml")
     (tmp_path / "readme.yaml").write_text(readme, encoding="utf-8")
     (tmp_path / "page.yaml").write_text("include: [readme.yaml]\n" + block, encoding="utf-8")
     model = load(tmp_path / "page.yaml", ExperimentConfig).config.model
     assert isinstance(model, TwoTowerConfig)
     assert isinstance(model.loss, InBatchSoftmaxConfig)
-    assert model.loss.mined is not None
-    assert model.matryoshka == (16, 32)
+    if page == "ssl":
+        assert model.ssl is not None
+        assert model.ssl.value_dropout == 0.1
+    else:
+        assert model.loss.mined is not None
+        assert model.matryoshka == (16, 32)

@@ -41,7 +41,7 @@ MISTAKES = {
     ),
     "model.ssl={augmentation: random, items: training, batch_size: 9}": ("model.ssl.batch_size: ", "remove it"),
     "model.ssl={augmentation: spread}": ("model.ssl.augmentation: ", "'correlated', 'random' or 'none'"),
-    "model={ssl: {augmentation: random}, item: {hidden: [8], activation: dice, output_dim: 8}}": (
+    "model={kind: two_tower, ssl: {augmentation: none}, query: {hidden: [8]}, item: {hidden: [8], activation: dice}}": (
         "model.item.activation: ",
         "dice follows the batch",
     ),

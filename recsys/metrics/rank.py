@@ -14,10 +14,10 @@ EPSILON = 1e-7
 def effective_rank(blocks: Iterable[NDArray[np.float32]]) -> float:
     """RankMe: exp(-Σ p_k log p_k), p_k = σ_k / Σ_j σ_j + ε, of the singular values σ of the matrix [rows, d].
 
-    1 where all rows are multiples of one, d where no direction is preferred; 0 for a matrix of zeros, NaN where a number
-    is not finite. ε = 1e-7. The singular values are the roots of the eigenvalues of the [d, d] Gram matrix, summed in
-    float64 over blocks of rows: those below 1e-8 of the greatest are noise. It is not centred; it depends on how many
-    rows there are, and on whether they have length 1, so that only like is to be compared with like.
+    1 where all rows are multiples of one, d where no direction is preferred; 0 for a matrix of zeros, NaN where a
+    number is not finite. ε = 1e-7. The singular values are the roots of the eigenvalues of the [d, d] Gram matrix,
+    summed in float64 over blocks of rows: those below 1e-8 of the greatest are noise. It is not centred; it depends on
+    how many rows there are, and on whether they have length 1, so that only like is to be compared with like.
 
     Reference: Garrido, Balestriero, Najman, LeCun, "RankMe: Assessing the Downstream Performance of Pretrained
     Self-Supervised Representations by Their Rank", ICML 2023.
