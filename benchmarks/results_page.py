@@ -20,6 +20,7 @@ import embedding_quality
 import long_histories
 import methods
 import ranker_tables
+import ssl_study
 import retrieval
 import table
 import unified_embedding
@@ -38,6 +39,7 @@ STUDIES = {
     "long-histories": "python benchmarks/long_histories.py",
     "unified-embedding": "python benchmarks/unified_embedding.py",
     "embedding-quality": "python benchmarks/embedding_quality.py",
+    "ssl": "python benchmarks/ssl_study.py",
 }
 """Folders of records, and what makes them."""
 CONFIGS = ("movielens-1m", "movielens-1m-ranker")
@@ -60,6 +62,7 @@ def sections() -> dict[str, str]:
         "long-search": _long_search(RESULTS / "long_search.json"),
         "retrieval": _retrieval(),
         "retrieval-study": retrieval.section(),
+        **ssl_study.sections(),
         **dimension_tables.sections(),
         "methods": methods.frontier(),
         "multiplexed": unified.partition("\n\n")[2],
