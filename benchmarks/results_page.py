@@ -20,8 +20,8 @@ import embedding_quality
 import long_histories
 import methods
 import ranker_tables
-import ssl_study
 import retrieval
+import ssl_study
 import table
 import unified_embedding
 from table import joined, markdown, write_marked

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import ModuleType
 
@@ -38,10 +39,10 @@ def test_every_run_is_a_sound_config(study: ModuleType) -> None:
 
 def test_what_is_not_tuned_is_not_run(study: ModuleType, tmp_path: Path) -> None:
     run = study.Run(study.DATA["amazon-beauty"], "cfm-training", 0, tmp_path)
-    with pytest.raises(SystemExit, match="cfm is not tuned on amazon-beauty: python benchmarks/ssl_study.py --tune"):
+    with pytest.raises(SystemExit, match=r"cfm is not tuned on amazon-beauty: python benchmarks/ssl_study.py --tune"):
         _ = run.overrides
     pairs = {f"{w:g} {t:g}": 0.1 + (w == 0.3 and t == 0.5) for w in study.WEIGHTS for t in study.TEMPERATURES}
-    study.write_text(tmp_path / "tuning.json", study.json.dumps({"amazon-beauty": {"cfm": pairs}}))
+    (tmp_path / "tuning.json").write_text(json.dumps({"amazon-beauty": {"cfm": pairs}}))
     assert run.chosen == (0.3, 0.5)
 
 
