@@ -115,7 +115,7 @@ class Streaming(tf.Module):
 
     def rate(self, item_index: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
         """As `Frequencies.rate`; the batches seen tell how many rows they have."""
-        return 1.0 / tf.reduce_max(SomeRows(self._places(item_index)).read(self.interval), axis=-1)
+        return 1.0 / tf.reduce_max(tf.gather(self.interval, self._places(item_index)), axis=-1)
 
     def _places(self, item_index: tf.Tensor) -> tf.Tensor:
         """[..., m] int64: each hash has its own stretch of the rows."""

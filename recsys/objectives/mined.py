@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from recsys._compat import tf
-from recsys.embeddings.optimizers.access import SomeRows
 from recsys.objectives.config import MinedConfig
 from recsys.objectives.draws import Draws, own_rows, replicas
 
@@ -35,5 +34,5 @@ class HardNegatives(tf.Module):
         rows = tf.shape(user_index)[0]
         order = tf.random.stateless_uniform([rows * replicas(), self._config.kept], self._draws.seed())
         columns = tf.math.top_k(own_rows(order), self._config.count, sorted=False).indices
-        found = tf.gather(SomeRows(user_index).read(self.items), columns, batch_dims=1)
+        found = tf.gather(tf.gather(self.items, user_index), columns, batch_dims=1)
         return tf.where(found < 0, item_index[:, tf.newaxis], found)
