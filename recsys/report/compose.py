@@ -58,6 +58,8 @@ def _sections(found: Found) -> Iterator[Section | None]:
         yield people.example_section(found.showcase)
     if found.explanation is not None:
         yield people.explanation_section(found.explanation)
+    if found.tuning is not None:
+        yield learning.tuning_section(found.tuning)
     if found.search is not None:
         yield memory.frontier_section(found.search)
     if found.health is not None:

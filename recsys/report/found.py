@@ -21,8 +21,10 @@ from recsys.experiment_config import ExperimentConfig
 from recsys.retrieval.curve import Curve
 from recsys.run_directory import Origin, RunDirectory
 from recsys.search.frontier import SearchRecord
+from recsys.tuning.record import TuningRecord
 
-METRICS, EXPLANATION, CONFIG, SEARCH = "metrics.json", "explain/explanation.json", "config.yaml", "search.json"
+METRICS, EXPLANATION, CONFIG = "metrics.json", "explain/explanation.json", "config.yaml"
+SEARCH, TUNING = "search.json", "tuning.json"
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -39,6 +41,7 @@ class Found:
     record: RunRecord | None
     backtest: BacktestRecord | None
     search: SearchRecord | None
+    tuning: TuningRecord | None
     dataset: DatasetInfo | None
     health: HealthRecord | None
     showcase: Showcase | None
@@ -97,6 +100,7 @@ def find(folder: Path) -> Found:
         record=record,
         backtest=backtest,
         search=_read(resolved.parent / f"{resolved.name}-search" / SEARCH, SearchRecord),
+        tuning=_read(resolved.parent / f"{resolved.name}-tune" / TUNING, TuningRecord),
         dataset=_read(folder / "prepared" / "dataset.json", DatasetInfo),
         health=_read(folder / TABLES, HealthRecord),
         showcase=_read(folder / SHOWCASE, Showcase),

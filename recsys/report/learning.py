@@ -10,8 +10,9 @@ from recsys.evaluation.record import Metrics, RunRecord
 from recsys.experiment_config import ExperimentConfig
 from recsys.models.config import RankerConfig, TwoTowerConfig
 from recsys.report.charts import LineChart, Point, Series, size
-from recsys.report.document import Block, Code, Facts, Section, Text
+from recsys.report.document import Block, Cell, Code, Column, Facts, Section, Table, Text
 from recsys.report.found import Found
+from recsys.tuning.record import TuningRecord
 
 SHORT = 12
 """Characters of a digest that people are shown."""
@@ -54,6 +55,36 @@ def learning_section(record: RunRecord, monitor: str | None) -> Section | None:
     else:
         said += " Nothing was validated on the way; the weights are the last ones."
     return Section(id="learning", title="Learning curves", blocks=(Text(text=said), *charts))
+
+
+def tuning_section(record: TuningRecord) -> Section:
+    """What was tried for the hyper-parameters, and which of them mattered."""
+    qualities = [(each.number, each.quality) for each in record.trials if each.quality is not None]
+    found = dict(qualities)
+    as_it_is, best = found.get(0), found[record.best]
+    said = f"{len(record.trials)} trials by validation {record.monitor}. The best, number {record.best}, has {best:.4f}"
+    said += "." if as_it_is is None else f"; the experiment as it stands has {as_it_is:.4f}."
+    chart = LineChart(
+        id="tuning-chart",
+        title=f"Trials: validation {record.monitor}",
+        description=f"Validation {record.monitor} of {len(qualities)} trials, in the order in which they were made.",
+        x_label="trial, 0 the experiment as it stands",
+        y_label=record.monitor,
+        series=(Series(name="trial", points=tuple(Point(x=n, y=value) for n, value in qualities), line=False),),
+        ringed=Point(x=record.best, y=best),
+    )
+    blocks: list[Block] = [Text(text=said), chart]
+    if record.importance:
+        most = max(record.importance.values())
+        rows = tuple(
+            (Cell(text=name), Cell(text=f"{share:.3f}", shade=round(share / most, 3) if most else 0.0))
+            for name, share in record.importance.items()
+        )
+        columns = (Column(name="parameter"), Column(name="importance", number=True))
+        blocks.append(Table(caption="What mattered", columns=columns, rows=rows, note="Shares of PED-ANOVA; sum 1."))
+    if record.changed:
+        blocks.append(Facts(facts=tuple((key, str(value)) for key, value in record.changed.items())))
+    return Section(id="tuning", title="Tuning", blocks=tuple(blocks))
 
 
 def _charts(history: tuple[Metrics, ...], monitor: str | None) -> Iterator[LineChart]:

@@ -23,6 +23,7 @@ from recsys.report import compose, render, write_report
 from recsys.retrieval.curve import Between, Curve, Layout, Setting
 from recsys.retrieval.curve import Point as IndexPoint
 from recsys.search.frontier import Promise, SearchRecord, Trained, Trial
+from recsys.tuning.record import TrialRecord, TuningRecord
 from tests.documented import must_parse
 from tests.report.conftest import DATA, DIGEST, EVIL, RANKER, MakeRun, difference, health, ranked, record, showcase
 from tests.tiny_bundle import description
@@ -402,3 +403,32 @@ def test_the_index_is_told_with_its_curve(make_run: MakeRun) -> None:
     warned = section(tree, "warnings")
     assert "The index finds 85.0% of what exact search finds (recall@10)" in warned
     assert "Bundle 3 was exported from another config" in warned
+
+
+def test_what_mattered_in_a_tuning_is_shown(make_run: MakeRun) -> None:
+    trials = (
+        TrialRecord(number=0, values={"a.b": 1.0}, state="complete", quality=0.25),
+        TrialRecord(number=1, values={"a.b": 2.0}, state="failed", quality=None),
+        TrialRecord(number=2, values={"a.b": 3.0}, state="complete", quality=0.5),
+    )
+    found = TuningRecord(
+        name="small-tune",
+        config_digest=DIGEST,
+        data_digest=DATA,
+        monitor="ndcg@10",
+        trials=trials,
+        best=2,
+        importance={"a.b": 0.75, "c": 0.25},
+        changed={"a.b": 3.0},
+    )
+    run = make_run(files={"metrics.json": record().model_dump_json()})
+    make_run("small-tune", None, {"tuning.json": found.model_dump_json()})
+    _, tree = page_of(run)
+    said = section(tree, "tuning")
+    assert (
+        "3 trials by validation ndcg@10. The best, number 2, has 0.5000; the experiment as it stands has 0.2500."
+        in said
+    )
+    assert len(tree.findall(".//section[@id='tuning']//figure/svg/path")) == 2, "points of those that have a quality"
+    rows = [[text_of(cell) for cell in row] for row in tree.findall(".//section[@id='tuning']//tbody/tr")]
+    assert rows[-2:] == [["a.b", "0.750"], ["c", "0.250"]]
