@@ -232,7 +232,11 @@ class Bundle:
 
     @cached_property
     def _item_rows(self) -> Texts:
-        return Texts(self.items["item"], f"{self.folder / ITEMS}: column item")
+        return self.rows_of(self.items)
+
+    def rows_of(self, items: pa.Table) -> Texts:
+        """Rows of a table of items by their ids."""
+        return Texts(items["item"], f"{self.folder / ITEMS}: column item")
 
     def _must_be(self, kind: Kind) -> None:
         if self.manifest.kind != kind:

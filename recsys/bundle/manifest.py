@@ -168,6 +168,18 @@ class Description(Config):
     """None for a ranker."""
     complements: IndexFacts | None = None
     """Of the index of what goes with items; None where there is none."""
+    retriever_k: PositiveInt = 100
+    """Items that the in-graph retriever returns, at most."""
+    catalogue: str | None = None
+    """Digest of the items that are there and of their vectors: the version of the catalogue. The retriever's signature
+    `catalogue` tells that of its snapshot. None for a ranker."""
+    described: dict[str, RawField] = Field({})
+    """Item features that no model reads; requests can filter by them."""
+    item_columns: dict[str, str] = Field({})
+    """The columns of the source's table of items, by `item`, `title` and feature, so that new items can come as the old
+    ones did."""
+    item_separators: dict[str, str] = Field({})
+    """What stands between the values of multi-valued item features in text."""
     heads: tuple[str, ...] = ()
     """Labels that a ranker scores beside the one that it ranks by."""
     tables: tuple[TableFacts, ...] = ()
@@ -245,6 +257,12 @@ def further_score(head: str) -> str:
 def fields_of(schema: SchemaConfig, *roles: Role) -> dict[str, RawField]:
     """The model's inputs of these roles, as a request carries them: `fields_of(schema, "user", "context")`."""
     return {name: _field(feature) for name, feature in schema.inputs(*roles).items()}
+
+
+def described_of(schema: SchemaConfig) -> dict[str, RawField]:
+    """The item features that no model reads."""
+    others = {name: feature for name, feature in schema.features.items() if not isinstance(feature, Sequence)}
+    return {name: _field(each) for name, each in others.items() if each.role == "item" and not each.input}
 
 
 def _field(feature: Feature) -> RawField:

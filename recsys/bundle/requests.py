@@ -47,17 +47,27 @@ class RequestEncoder:
         Raises:
             RequestError: with one problem for each value that does not fit its feature.
         """
-        problems: list[Problem] = []
-        for number, request in enumerate(requests):
-            where = "features" if len(requests) == 1 else f"requests[{number}].features"
-            problems += [self._unknown(f"{where}.{name}", name) for name in request if name not in self.inputs]
-            problems += self._misfits(where, request)
-        if problems:
-            raise RequestError(problems)
+        self.check(requests, "requests")
         arrays: Arrays = {}
         for name, field in self._fields.items():
             arrays |= _arrays(name, field, requests)
         return arrays
+
+    def check(self, requests: Sequence[Request], name: str) -> None:
+        """Whether raw requests fit; `name` is what errors call them, if there are several.
+
+        Raises:
+            RequestError: with one problem for each value that does not.
+        """
+        problems: list[Problem] = []
+        for number, request in enumerate(requests):
+            where = "features" if len(requests) == 1 else f"{name}[{number}].features"
+            problems += [
+                self._unknown(f"{where}.{feature}", feature) for feature in request if feature not in self.inputs
+            ]
+            problems += self._misfits(where, request)
+        if problems:
+            raise RequestError(problems)
 
     def _unknown(self, place: str, name: str) -> Problem:
         close = difflib.get_close_matches(name, self.inputs, n=1)

@@ -24,6 +24,7 @@ from recsys.cli import (
     export,
     init,
     inspect,
+    items,
     plan,
     prepare,
     quickstart,
@@ -76,6 +77,7 @@ app.command()(tune.tune)
 app.command()(report.report)
 app.command()(search.search)
 app.add_typer(plan.app, name="plan")
+app.add_typer(items.app, name="items")
 app.command()(recommend.recommend)
 app.command()(serve.serve)
 app.add_typer(config.app, name="config")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -29,6 +30,15 @@ def recommend(
     features: Annotated[
         str | None, typer.Option(metavar="JSON", help="Raw features by name, alone or in place of some of the user's.")
     ] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CONDITION",
+            help="Items of which it holds: genre=drama, 'price<=20', or JSON; all that are given.",
+        ),
+    ] = None,
+    only: Annotated[list[str] | None, typer.Option(metavar="ITEM", help="Of these alone; may be repeated.")] = None,
+    exclude: Annotated[list[str] | None, typer.Option(metavar="ITEM", help="Not this item; may be repeated.")] = None,
     k: Annotated[int, typer.Option("-k", help="How many items.")] = 10,
     as_json: JsonOption = False,
 ) -> None:
@@ -42,14 +52,19 @@ def recommend(
         raise ConfigError("command line", "nobody to recommend to, and no item", expected, "such as --user 42")
     out = Output(as_json)
     if similar is not None or complement is not None:
+        if where or only or exclude:
+            found = f"--where, --only or --exclude beside {beside[0]}"
+            raise ConfigError("command line", found, "them with a user or features", "leave them out")
         _beside(bundle, out, similar, complement, k)
         return
-    raw = None if features is None else _parsed(features)
+    raw = None if features is None else _parsed(features, "--features", """such as --features '{"age": 35}'""")
 
     from recsys.bundle import Bundle
     from serving import Recommender, Request
 
-    request = Request.of(user=user, features=raw, k=k)
+    request = Request.of(
+        user=user, features=raw, k=k, where=_conditions(where or []), only=only or None, exclude=exclude or []
+    )
     recommender = Recommender(Bundle.load(bundle))
     found = recommender.recommend(request)
     liked = [] if user is None else recommender.liked(user, LIKED)
@@ -93,10 +108,46 @@ def _cells(item: Item, titled: bool) -> tuple[str, ...]:
     return (item.title or "", item.item) if titled else (item.item,)
 
 
-def _parsed(features: str) -> Any:
+_OPERATORS = {"<=": "at_most", ">=": "at_least", "!=": "not_in", "=": "equals", "<": "below", ">": "above"}
+_CONDITION = re.compile(rf"(?P<column>[^<>=!]+)(?P<operator>{'|'.join(_OPERATORS)})(?P<value>.*)", re.DOTALL)
+
+
+def _conditions(given: list[str]) -> dict[str, Any] | None:
+    """What a request's `where` holds; conditions on one column are one."""
+    found: dict[str, Any] = {}
+    for each in given:
+        for column, condition in _condition(each).items():
+            both = {**found.get(column, {}), **condition}
+            if len(both) < len(found.get(column, {})) + len(condition):
+                raise ConfigError(
+                    f"--where {each}", f"says twice what {column} must be", "one condition of a kind", "remove one"
+                )
+            found[column] = both
+    return found or None
+
+
+def _condition(text: str) -> dict[str, dict[str, Any]]:
+    if text.lstrip().startswith("{"):
+        parsed = _parsed(text, "--where", """such as --where '{"genre": {"in": ["drama", "noir"]}}'""")
+        return {
+            name: value if isinstance(value, dict) else {"in" if isinstance(value, list) else "equals": value}
+            for name, value in parsed.items()
+        }
+    match = _CONDITION.fullmatch(text)
+    if match is None:
+        raise ConfigError(f"--where {text}", "is no condition", "COLUMN=VALUE, COLUMN<=NUMBER or JSON", "quote it")
+    operator = _OPERATORS[match["operator"]]
+    value: Any = match["value"]
+    if operator not in ("equals", "not_in"):
+        try:
+            value = float(value)
+        except ValueError:
+            raise ConfigError(f"--where {text}", f"{value!r} is no number", "a number", "compare numbers") from None
+    return {match["column"].strip(): {operator: [value] if operator == "not_in" else value}}
+
+
+def _parsed(text: str, option: str, example: str) -> Any:
     try:
-        return json.loads(features)
+        return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ConfigError(
-            "--features", f"is no JSON ({error})", "a JSON object", """such as --features '{"age": 35}'"""
-        ) from error
+        raise ConfigError(option, f"is no JSON ({error})", "a JSON object", example) from error

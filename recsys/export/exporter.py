@@ -14,15 +14,15 @@ from recsys.bundle import BundleWriter, Description, IndexFacts, TableFacts, fie
 from recsys.bundle.manifest import (
     COMPLEMENT_INDEX,
     COMPLEMENT_INPUTS,
-    INDEX,
     ITEM_TOWER,
     ITEMS,
     QUERIES,
     QUERY_TOWER,
     RANKER,
-    RETRIEVER,
     USERS,
+    described_of,
 )
+from recsys.bundle.retrieval_parts import RetrievalFacts, index_facts, write_retrieval
 from recsys.data.dataset import SequenceInfo
 from recsys.data.prepared import Prepared
 from recsys.embeddings.bitmap import is_index
@@ -32,12 +32,10 @@ from recsys.evaluation.tuned_index import Queries, held_out_queries, tuned_index
 from recsys.export.complements import Complements
 from recsys.export.config import RetrievalConfig
 from recsys.export.gates import refuse_collapsed
-from recsys.export.retriever import RetrieverModule
 from recsys.export.signatures import Encoder, RankerModule, TowerModule
 from recsys.models.ranker import Ranker
 from recsys.models.two_tower import TwoTower
-from recsys.retrieval import ExactIndex, ScannIndex
-from recsys.schema.config import Role
+from recsys.schema.config import MultiValued, Role, SchemaConfig
 
 SHOWN = 20
 """Newest positives of a user that the bundle knows at least, to be shown beside recommendations."""
@@ -85,17 +83,16 @@ def export_two_tower(
         query = TowerModule(model.query_tower, _encoder(prepared, "user", "context"), served)
         query.save(writer.path(QUERY_TOWER))
         TowerModule(model.item_tower, _encoder(prepared, "item"), served).save(writer.path(ITEM_TOWER))
-        RetrieverModule(query, index, prepared.items["item"], config.retriever_k).save(writer.path(RETRIEVER))
-        index.save(writer.path(INDEX))
+        facts = write_retrieval(writer, index, prepared.items["item"], config.retriever_k)
         pq.write_table(query_table(prepared, queries), writer.path(QUERIES))
-        facts = index_facts(index, config.retriever_k)
         tables = table_facts(model.embeddings, served)
         beside = None
         if complements is not None:
             np.save(writer.path(COMPLEMENT_INPUTS), complements.inputs, allow_pickle=False)
             complements.index.save(writer.path(COMPLEMENT_INDEX))
             beside = index_facts(complements.index, config.retriever_k)
-        _finish(writer, prepared, tables, provenance, embedding_dim=vectors.shape[1], index=facts, complements=beside)
+        dim = vectors.shape[1]
+        _finish(writer, prepared, tables, provenance, embedding_dim=dim, retrieval=facts, complements=beside)
     return writer.folder
 
 
@@ -125,7 +122,7 @@ def _finish(
     tables: tuple[TableFacts, ...],
     provenance: Provenance,
     embedding_dim: int | None = None,
-    index: IndexFacts | None = None,
+    retrieval: RetrievalFacts | None = None,
     complements: IndexFacts | None = None,
     heads: tuple[str, ...] = (),
 ) -> None:
@@ -137,13 +134,22 @@ def _finish(
     writer.describe(
         Description(
             name=provenance.name,
-            kind="ranker" if index is None else "two_tower",
+            kind="ranker" if retrieval is None else "two_tower",
             request=fields_of(schema, "user", "context"),
             item=fields_of(schema, "item"),
             embedding_dim=embedding_dim,
             catalogue_size=len(prepared.items),
             metrics=provenance.metrics,
-            index=index,
+            index=None if retrieval is None else retrieval.index,
+            catalogue=None if retrieval is None else retrieval.catalogue,
+            retriever_k=100 if retrieval is None else retrieval.retriever_k,
+            described=described_of(schema),
+            item_columns=_item_columns(schema),
+            item_separators={
+                name: feature.separator
+                for name, feature in schema.features.items()
+                if isinstance(feature, MultiValued) and feature.role == "item" and feature.separator is not None
+            },
             complements=complements,
             heads=heads,
             tables=tables,
@@ -153,6 +159,13 @@ def _finish(
             data_time=int(time.max()) if time is not None else None,
         )
     )
+
+
+def _item_columns(schema: SchemaConfig) -> dict[str, str]:
+    """Where the source's table of items holds what, but for features that are named as their columns."""
+    columns = {name: getattr(each, "column", None) for name, each in schema.features.items() if each.role == "item"}
+    columns |= {"item": schema.item, "title": schema.title}
+    return {name: column for name, column in columns.items() if column is not None}
 
 
 def table_facts(embeddings: EmbeddingCollection, served: Mapping[str, ServedRows]) -> tuple[TableFacts, ...]:
@@ -171,22 +184,6 @@ def table_facts(embeddings: EmbeddingCollection, served: Mapping[str, ServedRows
     )
 
 
-def index_facts(index: ExactIndex | ScannIndex, k: int) -> IndexFacts:
-    """What the manifest says of an index; `k` is the cut-off of the exact one."""
-    if not isinstance(index, ScannIndex) or index.curve is None:
-        return IndexFacts(kind="exact", k=k, recall=1.0, recall_low=1.0)
-    depth, point = index.config.depth, index.curve.point
-    recall = point.recall[f"recall@{depth}"]
-    return IndexFacts(
-        kind="scann",
-        k=depth,
-        recall=recall.estimate,
-        recall_low=recall.low,
-        promise=index.config.promise,
-        milliseconds=point.milliseconds.estimate,
-    )
-
-
 def query_table(prepared: Prepared, queries: Queries) -> pa.Table:
     """The bundle's `queries.parquet`: by whom the index was tuned, so that it can be measured again."""
     width = queries.vectors.shape[1]
@@ -195,8 +192,9 @@ def query_table(prepared: Prepared, queries: Queries) -> pa.Table:
 
 
 def served_items(prepared: Prepared) -> pa.Table:
-    """The bundle's `items.parquet`: what a person or the item tower needs of the catalogue."""
-    inputs = [f"raw.{name}" for name in prepared.names("item")]
+    """The bundle's `items.parquet`: what a person, a filter or the item tower needs of the catalogue."""
+    described = [name for name, info in prepared.info.features.items() if info.role == "item"]
+    inputs = [f"raw.{name}" for name in described]
     return prepared.items.select(_there(prepared.items, "item", "title", *inputs))
 
 

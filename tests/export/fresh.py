@@ -40,6 +40,7 @@ def retrieve(bundle: str, arrays: dict) -> dict:
     import scann  # noqa: F401
 
     retriever = tf.saved_model.load(f"{bundle}/retriever")
+    assert len(retriever.signatures["catalogue"]()["version"].numpy()) == 16
     answer = retriever.signatures["serving_default"](**tensors(arrays, slice(0, 1_000)))
     return found | {
         "item_index": answer["item_index"].numpy(),

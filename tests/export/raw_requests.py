@@ -133,6 +133,11 @@ def tensors(raw: Raw) -> dict[str, tf.Tensor]:
     return {name: tf.constant(a, tf.string if a.dtype == object else tf.float32) for name, a in raw.items()}
 
 
+def raw_items(table: pa.Table, prepared: Prepared) -> Raw:
+    """What the item tower takes of `items.parquet`, which has columns for filters too."""
+    return raw_table(table.select([f"raw.{name}" for name in prepared.names("item")]))
+
+
 def raw_table(table: pa.Table, prefix: str = "raw.") -> Raw:
     """The `raw.FEATURE` columns as a signature takes them."""
     raw: Raw = {}

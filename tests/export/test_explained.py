@@ -19,7 +19,7 @@ from recsys.models.build import make_model
 from recsys.models.config import RankerConfig
 from recsys.models.ranker import Ranker
 from tests.export.conftest import EMBEDDINGS, ITEMS, PROVENANCE, Exported
-from tests.export.raw_requests import Raw, encode, random_requests, raw_table, request_of
+from tests.export.raw_requests import Raw, encode, random_requests, raw_items, request_of
 
 PAIRS = 60
 ONE = {"dim": 8, "initializer": {"range": 1.0}}
@@ -54,7 +54,7 @@ def ranker(exported: Exported, config: dict[str, Any]) -> Ranker:
 @pytest.fixture(scope="module")
 def pairs(exported: Exported) -> Raw:
     items = np.random.default_rng(5).integers(0, ITEMS, PAIRS)
-    catalogue = raw_table(served_items(exported.prepared))
+    catalogue = raw_items(served_items(exported.prepared), exported.prepared)
     return random_requests(exported.prepared, PAIRS) | {name: column[items] for name, column in catalogue.items()}
 
 

@@ -24,6 +24,7 @@ from tests.export.raw_requests import (
     encode,
     in_a_fresh_process,
     random_requests,
+    raw_items,
     raw_table,
     relative,
     request_of,
@@ -77,7 +78,7 @@ def test_the_requests_reach_every_corner(exported: Exported, requests: Raw) -> N
 
 def test_items_are_encoded_as_prepare_did(exported: Exported) -> None:
     prepared = exported.prepared
-    raw = raw_table(pq.read_table(exported.bundle / "items.parquet"))
+    raw = raw_items(pq.read_table(exported.bundle / "items.parquet"), exported.prepared)
     assert set(raw) == set(prepared.names("item"))
     item = module(exported, "item")
     encoded = item.encoder.encode(tensors(raw))

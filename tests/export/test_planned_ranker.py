@@ -22,7 +22,7 @@ from recsys.models.config import RankerConfig
 from recsys.models.ranker import Ranker
 from recsys.search.fields import Field, fields_of, full_rows, plan_of, set_rows
 from tests.export.conftest import EMBEDDINGS, ITEMS, PROVENANCE, Exported
-from tests.export.raw_requests import encode, in_a_fresh_process, random_requests, raw_table
+from tests.export.raw_requests import encode, in_a_fresh_process, random_requests, raw_items
 from tests.export.test_ranker import batch_of
 
 PAIRS, DIM = 400, 8
@@ -79,7 +79,7 @@ def test_a_fresh_process_says_what_the_masked_model_says(exported: Exported, tmp
     plan.save(tmp_path / "plan")
     full, small = ranker(prepared, None), ranker(prepared, tmp_path / "plan")
     items = np.random.default_rng(5).integers(0, ITEMS, PAIRS)
-    catalogue = raw_table(served_items(prepared))
+    catalogue = raw_items(served_items(prepared), prepared)
     pairs = random_requests(prepared, PAIRS) | {name: column[items] for name, column in catalogue.items()}
     pairs["film"][:20] = "never seen"
     batch = batch_of(exported, pairs)

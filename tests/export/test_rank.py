@@ -22,7 +22,7 @@ from recsys.models.build import make_model
 from recsys.models.config import RankerConfig
 from recsys.models.ranker import Ranker
 from tests.export.conftest import EMBEDDINGS, ITEMS, PROVENANCE, Exported
-from tests.export.raw_requests import random_requests, raw_table, request_of
+from tests.export.raw_requests import random_requests, raw_items, request_of
 
 SEQUENCES: dict[str, dict[str, Any]] = {
     "pooled": {},
@@ -90,7 +90,7 @@ def requests(exported: Exported) -> list[dict[str, object]]:
 
 @pytest.fixture(scope="module")
 def items(exported: Exported) -> list[dict[str, object]]:
-    catalogue = raw_table(served_items(exported.prepared))
+    catalogue = raw_items(served_items(exported.prepared), exported.prepared)
     return [request_of(catalogue, row) for row in range(ITEMS)]
 
 

@@ -22,7 +22,7 @@ from recsys.models.config import RankerConfig
 from recsys.models.ranker import Ranker
 from serving.recommender import Recommender
 from tests.export.conftest import EMBEDDINGS, ITEMS, PROVENANCE, USERS, Exported
-from tests.export.raw_requests import Raw, encode, in_a_fresh_process, random_requests, raw_table, request_of
+from tests.export.raw_requests import Raw, encode, in_a_fresh_process, random_requests, raw_items, request_of
 
 PAIRS = 1_000
 CONFIG = RankerConfig.model_validate({"kind": "ranker", "interaction": {"kind": "cross"}, "mlp": {"hidden": [16]}})
@@ -65,7 +65,7 @@ def bundle(ranker: Ranker, exported: Exported, tmp_path_factory: pytest.TempPath
 def pairs(exported: Exported) -> Raw:
     """Random requests, each with one of the catalogue's items."""
     items = np.random.default_rng(5).integers(0, ITEMS, PAIRS)
-    catalogue = raw_table(served_items(exported.prepared))
+    catalogue = raw_items(served_items(exported.prepared), exported.prepared)
     return random_requests(exported.prepared, PAIRS) | {name: column[items] for name, column in catalogue.items()}
 
 

@@ -27,7 +27,7 @@ from recsys.models.build import make_model
 from recsys.models.two_tower import TwoTower
 from recsys.retrieval import ExactIndex
 from tests.export.conftest import EMBEDDINGS, MODEL, Exported, export
-from tests.export.raw_requests import Raw, encode, in_a_fresh_process, random_requests, raw_table, relative
+from tests.export.raw_requests import Raw, encode, in_a_fresh_process, random_requests, raw_items, relative
 
 TABLES = {
     "served": {
@@ -118,7 +118,7 @@ def test_codes_and_rows_of_mixed_widths_are_served_too(exported: Exported, reque
 
 def test_the_index_holds_what_the_exported_item_tower_gives(low: Exported) -> None:
     bundle = Bundle.load(low.bundle)
-    vectors = bundle.item_tower(raw_table(pq.read_table(low.bundle / "items.parquet")))
+    vectors = bundle.item_tower(raw_items(pq.read_table(low.bundle / "items.parquet"), low.prepared))
     np.testing.assert_array_equal(np.load(low.bundle / "index" / "vectors.npy"), vectors)
 
 
