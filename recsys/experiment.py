@@ -251,9 +251,11 @@ class Experiment:
         """Exports the trained model as the next bundle; returns its folder.
 
         Raises:
+            BundleError: the bundle that the vectors are to be aligned to cannot be used.
             ExportError: a table cannot be stored as it is to be served, or the index does not keep its promise.
             TrainingError: there is no trained model in the run directory.
         """
+        from recsys.bundle import Bundle
         from recsys.evaluation import RunRecord
         from recsys.export import Provenance, export_ranker, export_two_tower
         from recsys.export.complements import make_complements
@@ -269,9 +271,10 @@ class Experiment:
             folder = export_ranker(model, prepared, bundles, provenance)
         else:
             assert isinstance(model, TwoTower)
-            asked = self.config.complements
+            asked, align_to = self.config.complements, self.config.retrieval.align_to
             beside = None if asked is None else make_complements(prepared, asked, self.config.seed)
-            folder = export_two_tower(model, prepared, self.config.retrieval, bundles, provenance, beside)
+            earlier = None if align_to is None else Bundle.load(self.base_dir / align_to)
+            folder = export_two_tower(model, prepared, self.config.retrieval, bundles, provenance, beside, earlier)
         self._claim()
         return folder
 

@@ -103,6 +103,37 @@ class IndexFacts(Config):
     """Median time of one query by itself, where the bundle was exported; None for the exact index."""
 
 
+class AlignmentFacts(Config):
+    """How a model's vectors were turned to those of an earlier bundle, and whether queries of the one find what they
+    should among items of the other: mean recall@`k` of held-out positives, among the items that both have.
+    """
+
+    bundle: str
+    """Name and version of the earlier one."""
+    shared_items: PositiveInt
+    """Items that both have."""
+    cosine_before: float
+    """Mean cosine of an item's two vectors, before the rotation."""
+    cosine: float
+    """After it."""
+    users: NonNegativeInt = 0
+    """Users whose queries both bundles know; without any, there is no recall."""
+    k: PositiveInt | None = None
+    """Their cut-off."""
+    new_query_new_index: float | None = None
+    """As each model is by itself: the rotation changes nothing of it."""
+    old_query_old_index: float | None = None
+    """Likewise."""
+    new_query_old_index: float | None = None
+    """Of a mixed fleet."""
+    old_query_new_index: float | None = None
+    """Likewise."""
+    new_query_old_index_before: float | None = None
+    """Of a mixed fleet without the rotation."""
+    old_query_new_index_before: float | None = None
+    """Likewise."""
+
+
 class TableFacts(Config):
     """One embedding table, as the SavedModels hold it."""
 
@@ -180,6 +211,8 @@ class Description(Config):
     ones did."""
     item_separators: dict[str, str] = Field({})
     """What stands between the values of multi-valued item features in text."""
+    alignment: AlignmentFacts | None = None
+    """Where the vectors were aligned to those of an earlier bundle."""
     heads: tuple[str, ...] = ()
     """Labels that a ranker scores beside the one that it ranks by."""
     tables: tuple[TableFacts, ...] = ()

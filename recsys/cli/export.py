@@ -14,7 +14,20 @@ def export(
     as_json: JsonOption = False,
 ) -> None:
     """Export the trained model as the next bundle, with its index."""
+    from recsys.bundle.manifest import AlignmentFacts
+    from recsys.bundle.verify import read_manifest
+
     out = Output(as_json)
     folder = open_experiment(path, overrides, runs, out, plan).export()
+    manifest = read_manifest(folder)
+    if manifest.index is not None:
+        facts = manifest.index
+        low = "" if facts.recall_low is None else f" (at least {facts.recall_low:.4f})"
+        took = "" if facts.milliseconds is None else f", {facts.milliseconds:.2f} ms a query"
+        out.text(f"{facts.kind} index: recall@{facts.k} {facts.recall:.4f}{low} of exact search{took}")
+    if manifest.alignment is not None:
+        rows = [(name, getattr(manifest.alignment, name)) for name in AlignmentFacts.model_fields]
+        out.table(f"Aligned to {manifest.alignment.bundle}", ("", "value"), rows[1:])
     out.wrote(folder)
-    out.result({"path": folder})
+    told = manifest.model_dump(include={"index", "alignment", "catalogue"})
+    out.result({"path": folder, **told})

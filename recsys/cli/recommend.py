@@ -53,8 +53,8 @@ def recommend(
     out = Output(as_json)
     if similar is not None or complement is not None:
         if where or only or exclude:
-            found = f"--where, --only or --exclude beside {beside[0]}"
-            raise ConfigError("command line", found, "them with a user or features", "leave them out")
+            given = f"--where, --only or --exclude beside {beside[0]}"
+            raise ConfigError("command line", given, "them with a user or features", "leave them out")
         _beside(bundle, out, similar, complement, k)
         return
     raw = None if features is None else _parsed(features, "--features", """such as --features '{"age": 35}'""")

@@ -4,3 +4,6 @@ from .exporter import export_two_tower as export_two_tower
 from .signatures import Encoder as Encoder
 from .signatures import RankerModule as RankerModule
 from .signatures import TowerModule as TowerModule
+from .towers import ExportedTowers as ExportedTowers
+from .towers import Log as Log
+from .towers import export_towers as export_towers

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recsys.bundle import BundleWriter, Description, IndexFacts, TableFacts, fields_of
+from recsys.bundle import Bundle, BundleWriter, Description, IndexFacts, TableFacts, fields_of
 from recsys.bundle.manifest import (
     COMPLEMENT_INDEX,
     COMPLEMENT_INPUTS,
@@ -20,6 +20,7 @@ from recsys.bundle.manifest import (
     QUERY_TOWER,
     RANKER,
     USERS,
+    AlignmentFacts,
     described_of,
 )
 from recsys.bundle.retrieval_parts import RetrievalFacts, index_facts, write_retrieval
@@ -29,6 +30,7 @@ from recsys.embeddings.bitmap import is_index
 from recsys.embeddings.collection import EmbeddingCollection
 from recsys.embeddings.served import ServedRows
 from recsys.evaluation.tuned_index import Queries, held_out_queries, tuned_index
+from recsys.export.alignment import align
 from recsys.export.complements import Complements
 from recsys.export.config import RetrievalConfig
 from recsys.export.gates import refuse_collapsed
@@ -58,6 +60,7 @@ def export_two_tower(
     bundles: Path,
     provenance: Provenance,
     complements: Complements | None = None,
+    align_to: Bundle | None = None,
 ) -> Path:
     """Writes the next bundle under `bundles`; returns its folder.
 
@@ -68,21 +71,27 @@ def export_two_tower(
         bundles: the run's `bundle/`.
         provenance: of the manifest.
         complements: what goes with items, if that is asked for.
+        align_to: the bundle to whose vectors the new ones are turned.
 
     Raises:
         ExportError: a table cannot be stored as it is to be served; the item vectors have collapsed; the index does not
-            keep the recall that the YAML promises, or does not fit the catalogue.
+            keep the recall that the YAML promises, or does not fit the catalogue; there is nothing to align to in the
+            other bundle.
         DataError: a vector is not finite.
     """
     served = model.embeddings.serve()
     vectors = model.item_vectors(prepared.item_features, served)
     refuse_collapsed(vectors, config.min_rank)
     queries = held_out_queries(model, prepared, served)
+    alignment = None if align_to is None else align(vectors, queries, prepared, align_to)
+    rotation = None if alignment is None else alignment.rotation
+    if rotation is not None:
+        vectors, queries = vectors @ rotation, replace(queries, vectors=queries.vectors @ rotation)
     index = tuned_index(vectors, config.index, queries, prepared.info.name)
     with BundleWriter(bundles) as writer:
-        query = TowerModule(model.query_tower, _encoder(prepared, "user", "context"), served)
-        query.save(writer.path(QUERY_TOWER))
-        TowerModule(model.item_tower, _encoder(prepared, "item"), served).save(writer.path(ITEM_TOWER))
+        query, item = _encoder(prepared, "user", "context"), _encoder(prepared, "item")
+        TowerModule(model.query_tower, query, served, rotation).save(writer.path(QUERY_TOWER))
+        TowerModule(model.item_tower, item, served, rotation).save(writer.path(ITEM_TOWER))
         facts = write_retrieval(writer, index, prepared.items["item"], config.retriever_k)
         pq.write_table(query_table(prepared, queries), writer.path(QUERIES))
         tables = table_facts(model.embeddings, served)
@@ -91,8 +100,16 @@ def export_two_tower(
             np.save(writer.path(COMPLEMENT_INPUTS), complements.inputs, allow_pickle=False)
             complements.index.save(writer.path(COMPLEMENT_INDEX))
             beside = index_facts(complements.index, config.retriever_k)
-        dim = vectors.shape[1]
-        _finish(writer, prepared, tables, provenance, embedding_dim=dim, retrieval=facts, complements=beside)
+        _finish(
+            writer,
+            prepared,
+            tables,
+            provenance,
+            embedding_dim=vectors.shape[1],
+            retrieval=facts,
+            complements=beside,
+            alignment=None if alignment is None else alignment.facts,
+        )
     return writer.folder
 
 
@@ -124,6 +141,7 @@ def _finish(
     embedding_dim: int | None = None,
     retrieval: RetrievalFacts | None = None,
     complements: IndexFacts | None = None,
+    alignment: AlignmentFacts | None = None,
     heads: tuple[str, ...] = (),
 ) -> None:
     """Writes what bundles of every kind hold: items, users and the description."""
@@ -151,6 +169,7 @@ def _finish(
                 if isinstance(feature, MultiValued) and feature.role == "item" and feature.separator is not None
             },
             complements=complements,
+            alignment=alignment,
             heads=heads,
             tables=tables,
             config_digest=provenance.config_digest,

@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from recsys._compat import tf
 from recsys.bundle.manifest import EXPLAIN, RANK, further_score
@@ -103,12 +105,20 @@ class TowerModule(tf.Module):
         tower: the trained tower.
         encoder: of the tower's features.
         served: by table, the rows as the bundle stores them.
+        rotation: [d, d] that the vectors are multiplied by, if they are aligned to others.
     """
 
-    def __init__(self, tower: Tower, encoder: Encoder, served: Mapping[str, ServedRows]) -> None:
+    def __init__(
+        self,
+        tower: Tower,
+        encoder: Encoder,
+        served: Mapping[str, ServedRows],
+        rotation: NDArray[np.float32] | None = None,
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         self.tower = tower
+        self._rotation = None if rotation is None else tf.constant(rotation)
         self.served = dict(served)
         self.serve = tf.function(self._serve, autograph=False).get_concrete_function(encoder.specs())
 
@@ -117,7 +127,8 @@ class TowerModule(tf.Module):
 
     def embed(self, raw: Batch) -> tf.Tensor:
         """[B, d] vectors of raw features."""
-        return self.tower(self.encoder.encode(raw), training=False, served=self.served)
+        vectors = self.tower(self.encoder.encode(raw), training=False, served=self.served)
+        return vectors if self._rotation is None else tf.matmul(vectors, self._rotation)
 
     def save(self, path: Path) -> None:
         """Writes the SavedModel."""
