@@ -63,6 +63,8 @@ def sections() -> dict[str, str]:
         "retrieval": _retrieval(),
         "retrieval-study": retrieval.section(),
         **ssl_study.sections(),
+        "index": _index(),
+        "exact-search": _exact_search(RESULTS / "exact_search.json"),
         **dimension_tables.sections(),
         "methods": methods.frontier(),
         "multiplexed": unified.partition("\n\n")[2],
@@ -111,6 +113,21 @@ def _long_search(path: Path) -> str:
     import long_search  # with TensorFlow
 
     return long_search.table(json.loads(path.read_text()))
+
+
+def _index() -> str:
+    """The index beside others, and searches through filters."""
+    import index  # with psutil, as the next one
+
+    return index.pages()
+
+
+def _exact_search(path: Path) -> str:
+    if not path.exists():
+        return "Not run yet: `python benchmarks/exact_search.py`.\n"
+    import exact_search
+
+    return exact_search.table(json.loads(path.read_text()))
 
 
 def _retrieval() -> str:
