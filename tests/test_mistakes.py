@@ -424,6 +424,8 @@ MISTAKES = [
             "leaves_to_search: 1, reorder: 10, promise: {recall@10: 1.0}}'",
             ("retrieval.index.promise: at best recall@10 is 0.", "1 of 40 leaves", "expected recall@10 1.0",
              "leave out leaves")),
+    trained("aligned to nothing", "export runs/small --set retrieval.align_to=runs/nothing",
+            ("runs/nothing: no such folder", "expected a bundle")),
     trained("promise in no time", "export runs/small --set retrieval.index.milliseconds=0.000001",
             ("retrieval.index.promise: at best ", " ms (", "and 1e-06 milliseconds", "allow more milliseconds")),
     line("promise of nothing", "config check c.yaml --set 'retrieval.index={kind: scann, promise: {recall: 0.9}}'",
