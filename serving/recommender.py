@@ -54,8 +54,8 @@ class Request(Config):
     exclude: Many[Id] = ()
     """Items not to recommend; ids that the catalogue does not have are of no consequence."""
     where: dict[str, Any] | None = None
-    """Conditions on the items' columns, all of which must hold:
-    `{"genre": "drama", "price": {"at_most": 20}, "tags": {"contains": "new"}}` (docs/methods/scann_index.md has the list)."""
+    """Conditions on the items' columns, all of which must hold (docs/methods/scann_index.md has the list):
+    `{"genre": "drama", "price": {"at_most": 20}, "tags": {"contains": "new"}}`."""
     only: Many[Id] | None = None
     """Of these items alone; ids that the catalogue does not have are of no consequence."""
     exclude_seen: bool = True
