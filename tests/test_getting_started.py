@@ -30,7 +30,8 @@ def test_the_way_from_a_csv_to_a_served_recommendation(tmp_path: Path) -> None:
     health, known, unknown = answers(output[output.index('{"status"') :])
     assert health["status"] == "ok"
     assert len(known["items"]) == len(unknown["items"]) == 5
-    assert (tmp_path / "runs" / "clicks" / "bundle" / "1" / "manifest.json").exists()
+    run = tmp_path / "runs" / "clicks"
+    assert all((run / each).exists() for each in ("bundle/1/manifest.json", "report.html"))
 
 
 def answers(text: str) -> list[dict[str, Any]]:
