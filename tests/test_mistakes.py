@@ -425,11 +425,11 @@ MISTAKES = [
             ("retrieval.index.promise: at best recall@10 is 0.", "1 of 40 leaves", "expected recall@10 1.0",
              "leave out leaves")),
     trained("aligned to nothing", "export runs/small --set retrieval.align_to=runs/nothing",
-            ("runs/nothing: no such folder", "expected a bundle")),
+            ("", "runs/nothing: no such folder", "expected a bundle")),
     trained("promise in no time", "export runs/small --set retrieval.index.milliseconds=0.000001",
             ("retrieval.index.promise: at best ", " ms (", "and 1e-06 milliseconds", "allow more milliseconds")),
     line("promise of nothing", "config check c.yaml --set 'retrieval.index={kind: scann, promise: {recall: 0.9}}'",
-         ("retrieval.index", "promise", "recall@")),
+         ("--set retrieval.index: retrieval.index.promise.recall", "recall@")),
     trained("more leaves than items", "export runs/small --set retrieval.index.leaves=201",
             ("retrieval.index: ", "leaves is 201", "200 items fill at most 50", "set it to 0")),
     # The run directory.

@@ -204,7 +204,7 @@ def _duration(seconds: float) -> str:
     """For people.
 
     >>> _duration(515.5), _duration(4.2), _duration(7300)
-    ('8 min 36 s', '4.2 s', '2 h 02 min')
+    ('8 min 36 s', '4.2 s', '2 h 01 min')
     """
     if seconds < 60:
         return f"{seconds:.1f} s"

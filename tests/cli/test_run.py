@@ -186,7 +186,8 @@ def test_every_step_alone_for_programs(trained_copy: Trained, for_programs: Json
     losses = [epoch["loss"] for epoch in trained["history"]]
     assert losses == sorted(losses, reverse=True)
     assert for_programs("evaluate", "small.yaml")["metrics"] == record.metrics
-    assert for_programs("export", "small.yaml") == {"path": "runs/small/bundle/2"}
+    exported = for_programs("export", "small.yaml")
+    assert (exported["path"], exported["index"]["promise"]) == ("runs/small/bundle/2", {"recall@10": 0.5})
     assert Bundle.load(run).folder.name == "2"
     whole = for_programs("run", "small.yaml")
     assert (whole["path"], whole["bundle"], whole["metrics"]) == ("runs/small", "runs/small/bundle/3", record.metrics)
@@ -203,7 +204,7 @@ def test_the_run_directory_is_enough(
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
     assert for_programs("evaluate", run)["metrics"] == record.metrics
-    assert for_programs("export", "../kept") == {"path": "../kept/bundle/2"}
+    assert for_programs("export", "../kept")["path"] == "../kept/bundle/2"
     assert names(elsewhere) == set(), "nothing is made elsewhere"
     monkeypatch.chdir(run)
     assert for_programs("evaluate", ".")["metrics"] == record.metrics

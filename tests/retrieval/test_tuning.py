@@ -132,9 +132,9 @@ def test_a_time_that_cannot_be_kept_is_refused(vectors: NDArray[np.float32], que
 
 
 def test_every_promise_counts(vectors: NDArray[np.float32], queries: NDArray[np.float32]) -> None:
-    both = FIXED.model_copy(update={"promise": {"recall@5": 0.99, "recall@20": 0.5}})
+    both = FIXED.model_copy(update={"promise": {"recall@5": 0.97, "recall@20": 0.5}})
     point = curve_of(tune(vectors, queries, both)).point
-    assert point.recall["recall@5"].low >= 0.99
+    assert point.recall["recall@5"].low >= 0.97
     assert list(point.recall) == ["recall@5", "recall@20"]
 
 
