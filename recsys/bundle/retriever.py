@@ -35,7 +35,8 @@ class RetrieverModule(tf.Module):
     ) -> None:
         super().__init__()
         self._tower = tf.saved_model.load(str(tower))
-        self.tables = self._tower.tables  # where the towers' SavedModels have theirs, for `recsys inspect`
+        # Where our towers' SavedModels have them, for `recsys inspect`; towers from elsewhere do not tell of theirs.
+        self.tables = getattr(self._tower, "tables", {})
         self._embed = self._tower.signatures["serving_default"]
         self._k = min(k, index.size if index.alive is None else len(index.alive))
         self._items = tf.Variable(items.to_numpy(), trainable=False, dtype=tf.string)
