@@ -122,5 +122,6 @@ def contains(parameter: FloatRange | IntRange | Choice, value: JsonValue) -> boo
     """Whether a parameter may have a value."""
     if isinstance(parameter, Choice):
         return value in parameter.values
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and parameter.low <= value <= parameter.high  # type: ignore[operator]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return parameter.low <= value <= parameter.high
