@@ -19,7 +19,8 @@ from recsys.bundle.bundle import Bundle
 from recsys.bundle.users import UnknownUserError
 from recsys.config.base import Config
 from recsys.errors import ConfigError, Problem, RequestError
-from serving.recommender import BundleName, Recommendations, Recommender, Request, problems_of
+from serving.messages import BundleName, Recommendations, Request, problems_of
+from serving.recommender import Recommender
 
 
 class Health(Config):
@@ -40,7 +41,7 @@ def create_app(bundle: Bundle | Path | str) -> FastAPI:
     manifest = recommender.bundle.manifest
     app = FastAPI(title=f"recsys: {manifest.name}", version=recsys.__version__)
 
-    @app.post("/v1/recommend")
+    @app.post("/v1/recommend", response_model_exclude_defaults=True)
     def recommend(request: Request) -> Recommendations:
         """The best items for a known user, or for raw features."""
         return recommender.recommend(request)

@@ -5,23 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from threading import Lock
-from typing import Annotated, Any, Self
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
-from pydantic_core import PydanticCustomError
 
 from recsys.bundle.bundle import Bundle
 from recsys.bundle.catalogue_update import apply, changes, queries_of
 from recsys.bundle.filters import ItemFilters
 from recsys.bundle.manifest import SequenceField
 from recsys.bundle.new_items import NewItems
-from recsys.bundle.requests import shown, text_of
+from recsys.bundle.requests import text_of
 from recsys.bundle.users import RAW, Texts
-from recsys.config.base import Config, Many
-from recsys.errors import Problem, RequestError
+from recsys.errors import RequestError
 from recsys.ragged import Ragged
 from recsys.retrieval.allowed import Allowed
 from recsys.retrieval.exact import ExactIndex
@@ -29,92 +26,9 @@ from recsys.retrieval.index import Index, Neighbours
 from recsys.retrieval.scann_index import ScannIndex
 from recsys.retrieval.upkeep import kept_up
 from serving.gate import Gate
+from serving.messages import BundleName, Id, Item, Recommendations, Recommended, Request
 
 PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000}
-
-
-def _id(value: object) -> object:
-    if isinstance(value, bool) or not isinstance(value, str | int):
-        raise PydanticCustomError("id", "an id: text or an integer")
-    return value
-
-
-Id = Annotated[str | int, BeforeValidator(_id)]
-
-
-class Request(Config):
-    """Who asks, for how many items, and without which."""
-
-    user: Id | None = None
-    """A user that the bundle knows: the raw features, the history and the seen items come from the bundle."""
-    features: dict[str, Any] | None = None
-    """Raw features by name, instead of the known user's or in place of some of them. Those not given are missing."""
-    k: Annotated[int, Field(ge=1, le=1000)] = 10
-    """How many items; fewer come where fewer are left."""
-    exclude: Many[Id] = ()
-    """Items not to recommend; ids that the catalogue does not have are of no consequence."""
-    where: dict[str, Any] | None = None
-    """Conditions on the items' columns, all of which must hold (docs/methods/scann_index.md has the list):
-    `{"genre": "drama", "price": {"at_most": 20}, "tags": {"contains": "new"}}`."""
-    only: Many[Id] | None = None
-    """Of these items alone; ids that the catalogue does not have are of no consequence."""
-    exclude_seen: bool = True
-    """Leave out what the known user has met."""
-    time: int | None = None
-    """When the known user asks, in the bundle's `timestamp_unit`: the ages of a history are measured from here.
-    By default the time of the user's newest event."""
-
-    @model_validator(mode="after")
-    def _someone_asks(self) -> Self:
-        if self.user is None and self.features is None:
-            raise ValueError("give a user that the bundle knows, or features")
-        if self.time is not None and self.user is None:
-            raise ValueError("`time` goes with `user`; with features alone, give the ages themselves")
-        return self
-
-    @classmethod
-    def of(cls, **values: object) -> Self:
-        """A request from plain values.
-
-        Raises:
-            RequestError: with one problem for each value that is wrong.
-        """
-        try:
-            return cls.model_validate(values)
-        except ValidationError as error:
-            raise RequestError(problems_of(error.errors())) from error
-
-
-class Item(Config):
-    """An item of the catalogue."""
-
-    item: str
-    """The item's id."""
-    title: str | None
-    """None where the bundle has no titles."""
-
-
-class Recommended(Item):
-    """An item with its score."""
-
-    score: float
-    """The inner product of the query's and the item's embedding: comparable within one answer."""
-
-
-class BundleName(Config):
-    """Which bundle answered."""
-
-    name: str
-    version: int
-
-
-class Recommendations(Config):
-    """An answer."""
-
-    items: Many[Recommended]
-    """The best first."""
-    user: str | None
-    bundle: BundleName
 
 
 @dataclass(frozen=True)
@@ -318,33 +232,3 @@ class Recommender:
         has_titles = "title" in items.column_names
         titles = items["title"].take(indices).to_pylist() if has_titles else [None] * len(ids)
         return [Item(item=item, title=title) for item, title in zip(ids, titles, strict=True)]
-
-
-def problems_of(errors: Any) -> list[Problem]:
-    """pydantic's errors over a request, as problems."""
-    return [
-        Problem(
-            place=shown(".".join(str(part) for part in _location(error))) or "request",
-            found=shown(error.get("input")),
-            expected=error["msg"].removeprefix("Value error, ").removeprefix("Input should be "),
-            cure=_CURES.get(error["type"], "leave it out for the default"),
-        )
-        for error in errors
-    ]
-
-
-def _location(error: Any) -> tuple[str | int, ...]:
-    """Where in the request, without FastAPI's `body` and the number of the character where JSON breaks off."""
-    location: tuple[str | int, ...] = error["loc"]
-    return () if error["type"] == "json_invalid" else location[location[:1] == ("body",) :]
-
-
-_CURES = {
-    "dict_type": "send a JSON object",
-    "extra_forbidden": f"leave it out; a request holds {', '.join(Request.model_fields)}",
-    "id": "send ids as text",
-    "json_invalid": "send one JSON object",
-    "missing": "send a JSON object as the body",
-    "model_attributes_type": "send a JSON object as the body",
-    "value_error": 'such as {"user": "42"} or {"features": {}}',
-}

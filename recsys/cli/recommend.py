@@ -14,7 +14,7 @@ from recsys.cli._output import JsonOption, Output
 from recsys.errors import ConfigError
 
 if TYPE_CHECKING:
-    from serving.recommender import Item, Recommended
+    from serving.messages import Item, Recommended
 
 LIKED = 10
 """How many of the user's latest items stand above the recommendations."""
@@ -75,7 +75,7 @@ def recommend(
     elif user is not None:
         out.text(f"User {user} has no history.")
     _ranked(out, f"{found.bundle.name} {found.bundle.version} recommends", found.items, titled)
-    out.result(found.model_dump() | {"liked": [item.model_dump() for item in liked]})
+    out.result(found.model_dump(exclude_defaults=True) | {"liked": [item.model_dump() for item in liked]})
 
 
 def _beside(bundle: Path, out: Output, similar: str | None, complement: str | None, k: int) -> None:
@@ -92,7 +92,8 @@ def _beside(bundle: Path, out: Output, similar: str | None, complement: str | No
         title, found = f"Goes with {complement}", recommender.complements(complement, asked.k)
     _ranked(out, title, found, any(item.title for item in found))
     item = similar if similar is not None else complement
-    out.result({"item": item, "items": [each.model_dump() for each in found], "bundle": recommender.name.model_dump()})
+    items = [each.model_dump(exclude_defaults=True) for each in found]
+    out.result({"item": item, "items": items, "bundle": recommender.name.model_dump()})
 
 
 def _ranked(out: Output, title: str, items: Sequence[Recommended], titled: bool) -> None:

@@ -19,7 +19,7 @@ from recsys.export import exporter
 from recsys.export.config import RetrievalConfig
 from recsys.ragged import Ragged
 from recsys.retrieval import ExactConfig, ExactIndex, ScannConfig, ScannIndex
-from serving.recommender import Recommender, Request
+from serving import Recommender, Request
 from tests.export.conftest import ITEMS, PER_USER, USERS, Exported, export
 from tests.worlds import write_world
 
