@@ -111,3 +111,13 @@ def test_the_yaml_of_two_tower_losses_is_sound(page: str, tmp_path: Path) -> Non
     else:
         assert model.loss.mined is not None
         assert model.matryoshka == (16, 32)
+
+
+@pytest.mark.parametrize("page", ["cold-start", "long-histories", "small-memory"])
+def test_the_yaml_of_how_tos_is_sound(page: str, tmp_path: Path) -> None:
+    """In the README's experiment."""
+    (readme,) = blocks((ROOT / "README.md").read_text(encoding="utf-8"), "yaml")
+    (tmp_path / "readme.yaml").write_text(readme, encoding="utf-8")
+    for block in blocks((ROOT / "docs" / "how-to" / f"{page}.md").read_text(encoding="utf-8"), "yaml"):
+        (tmp_path / "page.yaml").write_text("include: [readme.yaml]\n" + block, encoding="utf-8")
+        assert load(tmp_path / "page.yaml", ExperimentConfig).config.name == "shop"
