@@ -1,0 +1,7 @@
+"""The last stage: from ranked candidates to the list that is shown, by rules."""
+
+from __future__ import annotations
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
