@@ -20,7 +20,7 @@ from recsys.bundle.users import UnknownUserError
 from recsys.config.base import Config
 from recsys.errors import ConfigError, Problem, RequestError
 from serving.messages import BundleName, Recommendations, Request, problems_of
-from serving.recommender import Recommender
+from serving.pipeline import Pipeline
 
 
 class Health(Config):
@@ -37,19 +37,19 @@ def create_app(bundle: Bundle | Path | str) -> FastAPI:
     Raises:
         BundleError: the bundle is missing, incomplete, altered, or made for other versions.
     """
-    recommender = Recommender(bundle if isinstance(bundle, Bundle) else Bundle.load(bundle))
-    manifest = recommender.bundle.manifest
+    pipeline = Pipeline(bundle if isinstance(bundle, Bundle) else Bundle.load(bundle))
+    manifest = pipeline.bundle.manifest
     app = FastAPI(title=f"recsys: {manifest.name}", version=recsys.__version__)
 
     @app.post("/v1/recommend", response_model_exclude_defaults=True)
     def recommend(request: Request) -> Recommendations:
         """The best items for a known user, or for raw features."""
-        return recommender.recommend(request)
+        return pipeline.recommend(request)
 
     @app.get("/healthz")
     def healthz() -> Health:
         """Whether the server is ready, and with what."""
-        return Health(status="ok", bundle=recommender.name, catalogue_size=manifest.catalogue_size)
+        return Health(status="ok", bundle=pipeline.name, catalogue_size=manifest.catalogue_size)
 
     @app.exception_handler(RequestError)
     def refuse(_: HttpRequest, error: RequestError) -> JSONResponse:

@@ -212,6 +212,14 @@ class Ranked(Config):
     bundle: BundleName
 
 
+class Updated(Config):
+    """What an update left."""
+
+    items: int
+    """Items that are there now."""
+    bundle: BundleName
+
+
 class Vectors(Config):
     """Embeddings, in the order of the request."""
 

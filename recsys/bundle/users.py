@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -37,6 +37,18 @@ class Texts:
 
     def find(self, text: str) -> int | None:
         """The row that holds `text`, or None."""
+        low = self._place(text)
+        if low == len(self._texts) or self._texts[low].as_py() != text:
+            return None
+        return low if self._order is None else int(self._order[low])
+
+    def starting(self, prefix: str, count: int) -> list[str]:
+        """The first texts that begin so, in code point order: `count` of them at most."""
+        first = self._place(prefix)
+        return [text for text in self._texts[first : first + count].to_pylist() if text.startswith(prefix)]
+
+    def _place(self, text: str) -> int:
+        """Of the first that is not below `text`, in code point order."""
         low, high = 0, len(self._texts)
         while low < high:
             middle = (low + high) // 2
@@ -44,9 +56,7 @@ class Texts:
                 low = middle + 1
             else:
                 high = middle
-        if low == len(self._texts) or self._texts[low].as_py() != text:
-            return None
-        return low if self._order is None else int(self._order[low])
+        return low
 
 
 def _rises(texts: pa.Array) -> bool:
@@ -78,9 +88,9 @@ class Users:
             )
         return row
 
-    def names(self, count: int) -> list[str]:
-        """The first `count` users, to try things with."""
-        return cast(list[str], self._table["user"].slice(0, count).to_pylist())
+    def names(self, count: int, prefix: str = "") -> list[str]:
+        """The first `count` users, or of those whose ids begin so, to try things with."""
+        return self._rows.starting(prefix, count)
 
     def features(self, row: int) -> dict[str, Any]:
         """The user's raw features by name, null for missing."""

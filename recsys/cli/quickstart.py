@@ -14,7 +14,7 @@ from recsys.cli._run import RUNS, RunsOption, open_experiment, prepare_and_train
 
 if TYPE_CHECKING:
     from recsys.experiment import Experiment
-    from serving import Recommender
+    from serving import Pipeline
 
 USERS, ITEMS = 3, 8
 """How many users are shown, and how many of their items."""
@@ -26,7 +26,7 @@ def quickstart(runs: RunsOption = RUNS, as_json: JsonOption = False) -> None:
     On MovieLens where it can be had, on simulated users otherwise.
     """
     from recsys.bundle import Bundle
-    from serving import Recommender
+    from serving import Pipeline
 
     out = Output(as_json)
     config = _config(out)
@@ -39,7 +39,7 @@ def quickstart(runs: RunsOption = RUNS, as_json: JsonOption = False) -> None:
     out.note("reporting ...")
     page = report_on(experiment)
     print_record(record, out)
-    users = _show_users(Recommender(Bundle.load(bundle)), experiment, out)
+    users = _show_users(Pipeline(Bundle.load(bundle)), experiment, out)
     sizes = {"tables": record.counts["table_bytes"], "bundle": _bytes(bundle)}
     out.text(f"embedding tables {sizes['tables'] / 1e6:.2f} MB, bundle {sizes['bundle'] / 1e6:.2f} MB on disk")
     out.wrote(config)
@@ -81,7 +81,7 @@ def _config(out: Output) -> Path:
     return path
 
 
-def _show_users(recommender: Recommender, experiment: Experiment, out: Output) -> list[str]:
+def _show_users(pipeline: Pipeline, experiment: Experiment, out: Output) -> list[str]:
     """A table for each of a few held-out users: what they liked lately, and what is recommended to them."""
     from itertools import zip_longest
 
@@ -92,8 +92,8 @@ def _show_users(recommender: Recommender, experiment: Experiment, out: Output) -
     rows = [len(held_out.user_index) * (2 * n + 1) // (2 * USERS) for n in range(USERS)]
     users = [names[int(held_out.user_index[row])].as_py() for row in rows]
     for user in users:
-        liked = [item.title or item.item for item in recommender.liked(user, ITEMS)]
-        found = [item.title or item.item for item in recommender.recommend(Request(user=user, k=ITEMS)).items]
+        liked = [item.title or item.item for item in pipeline.history(user, ITEMS)]
+        found = [item.title or item.item for item in pipeline.recommend(Request(user=user, k=ITEMS)).items]
         pairs = list(zip_longest(liked, found, fillvalue=""))
         out.table(f"User {user}", ["liked lately (newest first)", "recommended"], pairs, one_line=True)
     return users

@@ -60,14 +60,14 @@ def recommend(
     raw = None if features is None else _parsed(features, "--features", """such as --features '{"age": 35}'""")
 
     from recsys.bundle import Bundle
-    from serving import Recommender, Request
+    from serving import Pipeline, Request
 
     request = Request.of(
         user=user, features=raw, k=k, where=_conditions(where or []), only=only or None, exclude=exclude or []
     )
-    recommender = Recommender(Bundle.load(bundle))
-    found = recommender.recommend(request)
-    liked = [] if user is None else recommender.liked(user, LIKED)
+    pipeline = Pipeline(Bundle.load(bundle))
+    found = pipeline.recommend(request)
+    liked = [] if user is None else pipeline.history(user, LIKED)
 
     titled = any(item.title for item in [*liked, *found.items])
     if liked:
@@ -75,25 +75,23 @@ def recommend(
     elif user is not None:
         out.text(f"User {user} has no history.")
     _ranked(out, f"{found.bundle.name} {found.bundle.version} recommends", found.items, titled)
-    out.result(found.model_dump(exclude_defaults=True) | {"liked": [item.model_dump() for item in liked]})
+    told = found.model_dump(exclude_defaults=True, exclude={"milliseconds"})
+    out.result(told | {"liked": [item.model_dump() for item in liked]})
 
 
 def _beside(bundle: Path, out: Output, similar: str | None, complement: str | None, k: int) -> None:
     """What is like an item, or goes with it."""
     from recsys.bundle import Bundle
-    from serving import Recommender, Request
+    from serving import Pipeline
+    from serving.messages import BesideRequest
 
-    asked = Request.of(features={}, k=k)
-    recommender = Recommender(Bundle.load(bundle))
     if similar is not None:
-        title, found = f"Like {similar}", recommender.similar(similar, asked.k)
+        title, request = f"Like {similar}", BesideRequest.of(item=similar, k=k)
     else:
-        assert complement is not None
-        title, found = f"Goes with {complement}", recommender.complements(complement, asked.k)
-    _ranked(out, title, found, any(item.title for item in found))
-    item = similar if similar is not None else complement
-    items = [each.model_dump(exclude_defaults=True) for each in found]
-    out.result({"item": item, "items": items, "bundle": recommender.name.model_dump()})
+        title, request = f"Goes with {complement}", BesideRequest.of(item=complement, k=k, kind="complement")
+    found = Pipeline(Bundle.load(bundle)).beside(request)
+    _ranked(out, title, found.items, any(item.title for item in found.items))
+    out.result(found.model_dump(exclude_defaults=True))
 
 
 def _ranked(out: Output, title: str, items: Sequence[Recommended], titled: bool) -> None:

@@ -17,7 +17,7 @@ from recsys.bundle.manifest import CategoricalField, MultiValuedField, NumericFi
 from recsys.bundle.new_items import NewItems
 from recsys.errors import BundleError, DataError, RequestError
 from recsys.retrieval import ScannConfig, ScannIndex
-from serving import Recommender, Request
+from serving import Pipeline, Request
 from tests.tiny_bundle import EXACT, ITEMS, VECTORS, write
 
 FIELDS = {
@@ -129,7 +129,7 @@ def test_mistakes_in_files(
 
 
 def asked(folder: Path) -> list[str]:
-    found = Recommender(Bundle.load(folder)).recommend(Request(user="1", exclude_seen=False)).items
+    found = Pipeline(Bundle.load(folder)).recommend(Request(user="1", exclude_seen=False)).items
     return [item.item for item in found]
 
 

@@ -13,7 +13,8 @@ from recsys.export import export_two_tower
 from recsys.export.complements import make_complements
 from recsys.export.config import RetrievalConfig
 from recsys.models.config import ComplementsConfig
-from serving import Recommender
+from serving import Pipeline
+from serving.messages import BesideRequest
 from tests.export.conftest import PROVENANCE, Exported
 
 CONFIG = ComplementsConfig(dim=8, epochs=2, batch_size=64, min_count=3)
@@ -23,12 +24,12 @@ def test_a_bundle_answers_what_goes_with_an_item(exported: Exported, tmp_path: P
     made = make_complements(exported.prepared, CONFIG, seed=1)
     retrieval = RetrievalConfig.model_validate({"index": {"kind": "exact"}, "retriever_k": 7})
     folder = export_two_tower(exported.model, exported.prepared, retrieval, tmp_path / "bundle", PROVENANCE, made)
-    recommender = Recommender(Bundle.load(folder))
+    pipeline = Pipeline(Bundle.load(folder))
     names = exported.prepared.items["item"].to_pylist()
     known = np.flatnonzero(made.inputs.any(1))
     assert len(known) > 20
     item = int(known[3])
-    found = recommender.complements(names[item], 5)
+    found = pipeline.beside(BesideRequest(item=names[item], k=5, kind="complement")).items
     scores = made.index.vectors @ made.inputs[item]
     legal = np.ones(len(names), bool)
     alive = made.index.alive
@@ -38,8 +39,8 @@ def test_a_bundle_answers_what_goes_with_an_item(exported: Exported, tmp_path: P
     expected = np.flatnonzero(legal)[np.argsort(-scores[legal])[:5]]
     assert [each.item for each in found] == [names[n] for n in expected]
     np.testing.assert_allclose([each.score for each in found], scores[expected], rtol=1e-5)
-    like = recommender.similar(names[item], 5)
-    vectors = recommender.bundle.index.vectors
+    like = pipeline.beside(BesideRequest(item=names[item], k=5)).items
+    vectors = pipeline.bundle.index.vectors
     near = np.argsort(-(vectors @ vectors[item]))
     assert [each.item for each in like] == [names[n] for n in near if n != item][:5]
 

@@ -19,7 +19,7 @@ from recsys.export import exporter
 from recsys.export.config import RetrievalConfig
 from recsys.ragged import Ragged
 from recsys.retrieval import ExactConfig, ExactIndex, ScannConfig, ScannIndex
-from serving import Recommender, Request
+from serving import Pipeline, Request
 from tests.export.conftest import ITEMS, PER_USER, USERS, Exported, export
 from tests.worlds import write_world
 
@@ -94,12 +94,12 @@ def test_recommendations_are_those_of_exact_search_without_seen_items(exported: 
         query["studios"][n] = [studio[position[item]] for _, item in history[-3:]]
     seen = Ragged.from_lists([sorted({position[item] for _, item in history}) for history in histories])
     best = ExactIndex(model.item_vectors(prepared.item_features)).search(model.query_vectors(query), 10, seen)
-    recommender = Recommender(Bundle.load(exported.bundle))
+    pipeline = Pipeline(Bundle.load(exported.bundle))
     for n, user in enumerate(users):
-        found = recommender.recommend(Request.of(user=user, k=10)).items
+        found = pipeline.recommend(Request.of(user=user, k=10)).items
         assert [item.item for item in found] == [items[i] for i in best.ids[n]]
         np.testing.assert_allclose([item.score for item in found], best.scores[n], rtol=1e-4, atol=1e-5)
-    assert recommender.liked(users[0], 2)[0].item == histories[0][-1][1]
+    assert pipeline.history(users[0], 2)[0].item == histories[0][-1][1]
 
 
 UNREACHABLE = ScannConfig(leaves=10, leaves_to_search=1, reorder=60, promise={"recall@10": 1.0})

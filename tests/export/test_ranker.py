@@ -20,7 +20,7 @@ from recsys.models.base import Batch
 from recsys.models.build import make_model
 from recsys.models.config import RankerConfig
 from recsys.models.ranker import Ranker
-from serving.recommender import Recommender
+from serving import Pipeline, Request
 from tests.export.conftest import EMBEDDINGS, ITEMS, PROVENANCE, USERS, Exported
 from tests.export.raw_requests import Raw, encode, in_a_fresh_process, random_requests, raw_items, request_of
 
@@ -139,7 +139,7 @@ def test_the_manifest_says_that_it_ranks(bundle: Path) -> None:
 
 def test_it_recommends_nothing_and_two_towers_rank_nothing(bundle: Path, exported: Exported) -> None:
     with pytest.raises(BundleError, match=r"manifest\.json: kind: ranker; expected two_tower; export a two_tower"):
-        Recommender(Bundle.load(bundle))
+        Pipeline(Bundle.load(bundle)).recommend(Request(features={}))
     for part in ("index", "item_tower"):
         with pytest.raises(BundleError, match="kind: ranker"):
             getattr(Bundle.load(bundle), part)

@@ -120,10 +120,10 @@ def exported(tutorial: Tutorial, tmp_path_factory: pytest.TempPathFactory) -> An
 FRESH = """
 import json, sys
 from recsys.bundle import Bundle
-from serving import Recommender, Request
-recommender = Recommender(Bundle.load(sys.argv[1]))
+from serving import Pipeline, Request
+pipeline = Pipeline(Bundle.load(sys.argv[1]))
 asked = [{"user": "7"}, {"user": "7", "where": {"taste": "taste 2", "year": {"at_most": 1990}}}, {"features": {}}]
-found = [[item.item for item in recommender.recommend(Request.of(k=10, **each)).items] for each in asked]
+found = [[item.item for item in pipeline.recommend(Request.of(k=10, **each)).items] for each in asked]
 print(json.dumps({"found": found, "engine": "tensorflow_recommenders" in sys.modules}))
 """
 

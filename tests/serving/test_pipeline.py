@@ -9,100 +9,100 @@ import pytest
 
 from recsys.bundle import Bundle
 from recsys.errors import RequestError
-from serving import Recommender, Request
+from serving import Pipeline, Request
 from tests.tiny_bundle import DAY
 
 
 @pytest.fixture(scope="module")
-def recommender(tiny_bundle: Path) -> Recommender:
-    return Recommender(Bundle.load(tiny_bundle))
+def pipeline(tiny_bundle: Path) -> Pipeline:
+    return Pipeline(Bundle.load(tiny_bundle))
 
 
-def answer(recommender: Recommender, **request: Any) -> list[tuple[str, float]]:
-    return [(i.item, i.score) for i in recommender.recommend(Request.of(**request)).items]
+def answer(pipeline: Pipeline, **request: Any) -> list[tuple[str, float]]:
+    return [(i.item, i.score) for i in pipeline.recommend(Request.of(**request)).items]
 
 
 # User 1: comedy 2; the newest three of the history 4*1 + 2*2 + 3*3 = 17; 2 + 1 + 0 days; no price -1, new 10, taste 50.
 ALL_OF_USER_1 = [("9", 59), ("日本", 29.5), ("2", 17), ("3", 3), ("10", 2), ("é", -2)]
 
 
-def test_a_known_user(recommender: Recommender) -> None:
-    assert answer(recommender, user="1", exclude_seen=False) == ALL_OF_USER_1
-    assert answer(recommender, user="1", exclude_seen=False, k=2) == ALL_OF_USER_1[:2]
-    assert answer(recommender, user=1, k=1000) == [("日本", 29.5), ("é", -2)]
+def test_a_known_user(pipeline: Pipeline) -> None:
+    assert answer(pipeline, user="1", exclude_seen=False) == ALL_OF_USER_1
+    assert answer(pipeline, user="1", exclude_seen=False, k=2) == ALL_OF_USER_1[:2]
+    assert answer(pipeline, user=1, k=1000) == [("日本", 29.5), ("é", -2)]
 
 
-def test_titles_user_and_bundle(recommender: Recommender) -> None:
-    found = recommender.recommend(Request(user="1", exclude_seen=False, k=2))
+def test_titles_user_and_bundle(pipeline: Pipeline) -> None:
+    found = pipeline.recommend(Request(user="1", exclude_seen=False, k=2))
     assert [(i.item, i.title) for i in found.items] == [("9", None), ("日本", "日本 (1959)")]
     assert (found.user, found.bundle.name, found.bundle.version) == ("1", "tiny", 1)
-    assert recommender.recommend(Request(features={})).user is None
+    assert pipeline.recommend(Request(features={})).user is None
 
 
-def test_excluded_items(recommender: Recommender) -> None:
+def test_excluded_items(pipeline: Pipeline) -> None:
     request = {"user": "1", "exclude": ["日本", "no such item"]}
-    assert answer(recommender, **request) == [("é", -2)]
-    assert [i for i, _ in answer(recommender, **request, exclude_seen=False)] == ["9", "2", "3", "10", "é"]
-    assert [i for i, _ in answer(recommender, user="1", exclude=[9, 9, 2], exclude_seen=False)] == [
+    assert answer(pipeline, **request) == [("é", -2)]
+    assert [i for i, _ in answer(pipeline, **request, exclude_seen=False)] == ["9", "2", "3", "10", "é"]
+    assert [i for i, _ in answer(pipeline, user="1", exclude=[9, 9, 2], exclude_seen=False)] == [
         "日本",
         "3",
         "10",
         "é",
     ]
     everything = ["10", "2", "3", "9", "é", "日本"]
-    assert answer(recommender, features={}, exclude=everything) == []
+    assert answer(pipeline, features={}, exclude=everything) == []
 
 
-def test_raw_features_alone(recommender: Recommender) -> None:
+def test_raw_features_alone(pipeline: Pipeline) -> None:
     features = {"genre": "drama", "watched": [10, 2], "watched.age": [DAY, 0], "price": 2}
     # e = (1, 1*1 + 2*2, 1, 2)
-    assert answer(recommender, features=features) == [("2", 5), ("9", 2), ("10", 1), ("3", 1), ("日本", 1), ("é", -1)]
+    assert answer(pipeline, features=features) == [("2", 5), ("9", 2), ("10", 1), ("3", 1), ("日本", 1), ("é", -1)]
 
 
-def test_features_stand_in_for_the_users_own(recommender: Recommender) -> None:
+def test_features_stand_in_for_the_users_own(pipeline: Pipeline) -> None:
     """A context feature comes from the request; a history given replaces the stored one with its ages."""
-    scores = dict(answer(recommender, user="1", features={"price": 5, "genre": "drama"}, exclude_seen=False))
+    scores = dict(answer(pipeline, user="1", features={"price": 5, "genre": "drama"}, exclude_seen=False))
     assert scores == {"9": 65, "日本": 32.5, "2": 17, "3": 3, "10": 1, "é": -1}
     given = {"watched": ["é"], "watched.age": [DAY * 4]}
-    scores = dict(answer(recommender, user="1", features=given, exclude_seen=False))
+    scores = dict(answer(pipeline, user="1", features=given, exclude_seen=False))
     assert (scores["2"], scores["3"]) == (5, 4)
-    scores = dict(answer(recommender, user="1", features={"watched": None}, exclude_seen=False))
+    scores = dict(answer(pipeline, user="1", features={"watched": None}, exclude_seen=False))
     assert (scores["2"], scores["3"]) == (0, 0)
-    scores = dict(answer(recommender, user="1", features={"genre": None}, exclude_seen=False))
+    scores = dict(answer(pipeline, user="1", features={"genre": None}, exclude_seen=False))
     assert scores["10"] == 0
 
 
-def test_ages_are_measured_from_the_request(recommender: Recommender) -> None:
+def test_ages_are_measured_from_the_request(pipeline: Pipeline) -> None:
     """3 days at the newest event; one day later each of the three is a day older."""
-    assert dict(answer(recommender, user="1", exclude_seen=False))["3"] == 3
-    assert dict(answer(recommender, user="1", exclude_seen=False, time=3 * DAY))["3"] == 3
-    assert dict(answer(recommender, user="1", exclude_seen=False, time=4 * DAY))["3"] == 6
+    assert dict(answer(pipeline, user="1", exclude_seen=False))["3"] == 3
+    assert dict(answer(pipeline, user="1", exclude_seen=False, time=3 * DAY))["3"] == 3
+    assert dict(answer(pipeline, user="1", exclude_seen=False, time=4 * DAY))["3"] == 6
     with pytest.raises(RequestError) as caught:
-        answer(recommender, user="1", time=3 * DAY - 1)
+        answer(pipeline, user="1", time=3 * DAY - 1)
     (problem,) = caught.value.problems
     assert (problem.place, problem.expected) == ("time", f"{3 * DAY} or later, in s")
-    assert dict(answer(recommender, user="42", time=-1))["3"] == 0  # no history, no age
+    assert dict(answer(pipeline, user="42", time=-1))["3"] == 0  # no history, no age
 
 
-def test_a_user_without_a_history_or_features(recommender: Recommender) -> None:
-    scores = dict(answer(recommender, user="42"))
+def test_a_user_without_a_history_or_features(pipeline: Pipeline) -> None:
+    scores = dict(answer(pipeline, user="42"))
     assert scores == {"10": 0, "2": 0, "3": 0, "é": 0, "9": -1, "日本": -0.5}
 
 
-def test_unicode_user(recommender: Recommender) -> None:
+def test_unicode_user(pipeline: Pipeline) -> None:
     # drama 1; 日本 is item 5: 6 * 1; age 0; -1 + 250; 日本 itself is seen
-    assert answer(recommender, user="zoë") == [("9", 249), ("2", 6), ("10", 1), ("3", 0), ("é", -1)]
+    assert answer(pipeline, user="zoë") == [("9", 249), ("2", 6), ("10", 1), ("3", 0), ("é", -1)]
 
 
-def test_liked_is_the_newest_first(recommender: Recommender) -> None:
-    assert [(i.item, i.title) for i in recommender.liked("1", 3)] == [("3", "Three"), ("2", "Two"), ("9", None)]
-    assert len(recommender.liked(1, 10)) == 4
-    assert recommender.liked("42", 10) == []
+def test_a_history_is_the_newest_first(pipeline: Pipeline) -> None:
+    assert [(i.item, i.title) for i in pipeline.history("1", 3)] == [("3", "Three"), ("2", "Two"), ("9", None)]
+    assert len(pipeline.history(1, 10)) == 4
+    assert pipeline.history("42", 10) == []
 
 
-def test_an_embedding_that_is_not_finite_is_the_requests_fault(recommender: Recommender) -> None:
+def test_an_embedding_that_is_not_finite_is_the_requests_fault(pipeline: Pipeline) -> None:
     with pytest.raises(RequestError, match="features: the query's embedding is not finite"):
-        answer(recommender, features={"taste": [3e38, 3e38]})
+        answer(pipeline, features={"taste": [3e38, 3e38]})
 
 
 @pytest.mark.parametrize(
@@ -131,9 +131,9 @@ def test_an_embedding_that_is_not_finite_is_the_requests_fault(recommender: Reco
         ({"features": {"prices": 3}}, "features.prices", "did you mean price?"),
     ],
 )
-def test_refusals(recommender: Recommender, request_: dict[str, Any], place: str, cure: str) -> None:
+def test_refusals(pipeline: Pipeline, request_: dict[str, Any], place: str, cure: str) -> None:
     with pytest.raises(RequestError) as caught:
-        answer(recommender, **request_)
+        answer(pipeline, **request_)
     (problem,) = caught.value.problems
     assert problem.place == place
     assert cure in problem.cure
