@@ -49,7 +49,7 @@ def footprint(bundle: Path) -> Footprint:
 def _measured(bundle: Path) -> Footprint:
     import tensorflow as tf
 
-    folders = [bundle / name for name in MODELS if (bundle / name).is_dir()]
+    folders = [folder for name in MODELS for folder in (bundle / name).glob("*") if folder.name.isdecimal()]
     if not folders:
         raise FileNotFoundError(f"{bundle} holds none of {', '.join(MODELS)}")
     with tempfile.TemporaryDirectory() as temporary:

@@ -126,7 +126,7 @@ def test_the_bundle_is_as_small_as_the_plan_says(run: Run) -> None:
     # On disk too: the file of each SavedModel holds its tables, dense weights and little else.
     counts = json.loads(Path("runs/planned/metrics.json").read_text())["counts"]
     assert counts["table_bytes"] == run.plan.bytes()
-    (data,) = Path("runs/planned/bundle/1/query_tower/variables").glob("variables.data-*")
+    (data,) = Path("runs/planned/bundle/1/query_tower/1/variables").glob("variables.data-*")
     assert data.stat().st_size < run.plan.bytes() + 4 * counts["dense_parameters"] + 20_000
 
 

@@ -146,8 +146,8 @@ def save_towers(writer: BundleWriter) -> None:
             row = tf.cast(self.rows.lookup(inputs["movie"]), tf.int32)
             return {"embedding": tf.gather(self.vectors, tf.where(row < 0, len(ITEMS), row))}
 
-    for folder, tower in (("query_tower", QueryTower()), ("item_tower", ItemTower())):
-        tf.saved_model.save(tower, str(writer.path(folder)), signatures={"serving_default": tower.embed})
+    for graph, tower in (("query_tower", QueryTower()), ("item_tower", ItemTower())):
+        tf.saved_model.save(tower, str(writer.graph(graph)), signatures={"serving_default": tower.embed})
 
 
 @pytest.fixture(scope="session")

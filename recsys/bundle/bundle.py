@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from recsys.bundle.filters import ItemFilters
-from recsys.bundle.manifest import (
+from recsys.bundle.layout import (
     COMPLEMENT_INDEX,
     COMPLEMENTS,
     INDEX,
@@ -21,15 +21,11 @@ from recsys.bundle.manifest import (
     ITEMS,
     MANIFEST,
     QUERY_TOWER,
-    RANK,
     RANKER,
     USERS,
-    Kind,
-    Manifest,
-    SequenceField,
-    age_inputs,
-    further_score,
+    graph_folder,
 )
+from recsys.bundle.manifest import RANK, Kind, Manifest, SequenceField, age_inputs, further_score
 from recsys.bundle.requests import Request, RequestEncoder
 from recsys.bundle.tower import ServedGraph
 from recsys.bundle.users import RAW, Texts, Users
@@ -64,6 +60,10 @@ class Bundle:
         check_files(folder, manifest, digests=verify)
         check_versions(folder, manifest)
         return cls(folder, manifest)
+
+    def graph_folder(self, graph: str) -> Path:
+        """Where the SavedModel of `layout.GRAPHS` stands, if the bundle has it."""
+        return self.folder / graph_folder(graph, self.manifest.version)
 
     @cached_property
     def items(self) -> pa.Table:
@@ -108,20 +108,20 @@ class Bundle:
     def query_tower(self) -> ServedGraph:
         """[B, d] embeddings of encoded queries."""
         self._must_be("two_tower")
-        return ServedGraph(self.folder / QUERY_TOWER, self.query_encoder.inputs, "embedding")
+        return ServedGraph(self.graph_folder(QUERY_TOWER), self.query_encoder.inputs, "embedding")
 
     @cached_property
     def item_tower(self) -> ServedGraph:
         """[B, d] embeddings of encoded items."""
         self._must_be("two_tower")
-        return ServedGraph(self.folder / ITEM_TOWER, self.item_encoder.inputs, "embedding")
+        return ServedGraph(self.graph_folder(ITEM_TOWER), self.item_encoder.inputs, "embedding")
 
     @cached_property
     def ranker(self) -> ServedGraph:
         """[B] scores of encoded pairs."""
         self._must_be("ranker")
         further = [further_score(head) for head in self.manifest.heads]
-        return ServedGraph(self.folder / RANKER, self.pair_encoder.inputs, "score", further)
+        return ServedGraph(self.graph_folder(RANKER), self.pair_encoder.inputs, "score", further)
 
     @cached_property
     def candidate_ranker(self) -> ServedGraph:

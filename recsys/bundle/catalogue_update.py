@@ -14,16 +14,8 @@ from numpy.typing import NDArray
 
 from recsys.bundle.bundle import Bundle
 from recsys.bundle.filters import DELETED
-from recsys.bundle.manifest import (
-    COMPLEMENT_INDEX,
-    COMPLEMENT_INPUTS,
-    ITEM_TOWER,
-    ITEMS,
-    QUERIES,
-    QUERY_TOWER,
-    USERS,
-    Description,
-)
+from recsys.bundle.layout import COMPLEMENT_INDEX, COMPLEMENT_INPUTS, ITEM_TOWER, ITEMS, QUERIES, QUERY_TOWER, USERS
+from recsys.bundle.manifest import Description
 from recsys.bundle.new_items import NewItems
 from recsys.bundle.retrieval_parts import write_retrieval
 from recsys.bundle.writer import BundleWriter
@@ -33,7 +25,7 @@ from recsys.retrieval.index import Index, Vectors
 from recsys.retrieval.scann_index import ScannIndex
 from recsys.retrieval.upkeep import kept_up
 
-UNCHANGED = (QUERY_TOWER, ITEM_TOWER, USERS, QUERIES, COMPLEMENT_INPUTS, COMPLEMENT_INDEX)
+UNCHANGED = (USERS, QUERIES, COMPLEMENT_INPUTS, COMPLEMENT_INDEX)
 """Parts of a bundle that no update of its items touches: what goes with items is told by events."""
 AT_ONCE = 1_024
 """Items embedded at once."""
@@ -124,6 +116,8 @@ def next_bundle(bundle: Bundle, upserts: NewItems | None, deletes: Sequence[str]
         raise RequestError("delete", str(error), "a catalogue with items", "export a new bundle") from error
     index = kept_up(index, changed.upserted, queries_of(bundle))
     with BundleWriter(bundle.folder.parent) as writer:
+        for graph in (QUERY_TOWER, ITEM_TOWER):
+            shutil.copytree(bundle.graph_folder(graph), writer.graph(graph))
         for part in UNCHANGED:
             if (bundle.folder / part).is_dir():
                 shutil.copytree(bundle.folder / part, writer.path(part))

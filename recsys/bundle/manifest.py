@@ -18,26 +18,20 @@ from pydantic import (
 
 import recsys
 from recsys._versions import installed
+from recsys.bundle.layout import ITEM_TOWER, ITEMS, QUERY_TOWER, RANKER, SAVED_MODEL, USERS, VECTORS, graph_folder
 from recsys.config.base import Config
 from recsys.schema.config import Categorical, Feature, MultiValued, Numeric, Role, SchemaConfig, Sequence
 
-FORMAT: Literal[1] = 1
-MANIFEST = "manifest.json"
-QUERY_TOWER, ITEM_TOWER, RETRIEVER, RANKER = "query_tower", "item_tower", "retriever", "ranker"
+FORMAT: Literal[2] = 2
+"""Since 2, SavedModels stand in folders of the bundle's version."""
 EXPLAIN = "explain"
 """The ranker's signature that says what its layers looked at, where they weigh fields or events."""
 RANK = "rank"
 """The ranker's signature for one user and K items."""
-COMPLEMENTS, COMPLEMENT_INPUTS, COMPLEMENT_INDEX = "complements", "complements/vectors.npy", "complements/index"
-INDEX, VECTORS, SCANN = "index", "index/vectors.npy", "index/scann"
-ITEMS, USERS, QUERIES = "items.parquet", "users.parquet", "queries.parquet"
 Kind = Literal["two_tower", "ranker"]
 """What is served: items for a query, or scores of given pairs."""
-REQUIRED: dict[Kind, tuple[str, ...]] = {
-    "two_tower": (f"{QUERY_TOWER}/saved_model.pb", f"{ITEM_TOWER}/saved_model.pb", VECTORS, ITEMS, USERS),
-    "ranker": (f"{RANKER}/saved_model.pb", ITEMS, USERS),
-}
-"""Files without which nothing can be served."""
+_GRAPHS: dict[Kind, tuple[str, ...]] = {"two_tower": (QUERY_TOWER, ITEM_TOWER), "ranker": (RANKER,)}
+_FILES: dict[Kind, tuple[str, ...]] = {"two_tower": (VECTORS, ITEMS, USERS), "ranker": (ITEMS, USERS)}
 
 
 class _RawField(Config):
@@ -250,7 +244,7 @@ class Description(Config):
 class Manifest(Description):
     """`manifest.json`."""
 
-    format: Literal[1] = FORMAT
+    format: Literal[2] = FORMAT
     version: PositiveInt
     """N of `bundle/N/`."""
     created: AwareDatetime
@@ -265,11 +259,16 @@ class Manifest(Description):
             path = PurePosixPath(name)
             if "\\" in name or "\0" in name or path.is_absolute() or ".." in path.parts or str(path) != name:
                 raise ValueError(f"{name!r} is no plain path inside the bundle")
-        kind: Kind = info.data.get("kind", "two_tower")  # what else is wrong is said already
-        absent = [name for name in REQUIRED[kind] if name not in files]
+        known = info.data  # what else is wrong is said already
+        absent = [n for n in required(known.get("kind", "two_tower"), known.get("version", 1)) if n not in files]
         if absent:
             raise ValueError(f"required files are not listed: {', '.join(absent)}")
         return files
+
+
+def required(kind: Kind, version: int) -> tuple[str, ...]:
+    """Files without which nothing can be served."""
+    return (*(f"{graph_folder(graph, version)}/{SAVED_MODEL}" for graph in _GRAPHS[kind]), *_FILES[kind])
 
 
 def age_inputs(fields: Mapping[str, RawField]) -> dict[str, str]:

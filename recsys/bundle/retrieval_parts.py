@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from recsys.bundle.manifest import INDEX, QUERY_TOWER, RETRIEVER, IndexFacts
+from recsys.bundle.layout import INDEX, QUERY_TOWER, RETRIEVER
+from recsys.bundle.manifest import IndexFacts
 from recsys.bundle.writer import BundleWriter
 from recsys.retrieval.exact import ExactIndex
 from recsys.retrieval.scann_index import ScannIndex
@@ -30,7 +31,7 @@ def write_retrieval(
 
     index.save(writer.path(INDEX))
     version = catalogue_version(items, index)
-    RetrieverModule(writer.path(QUERY_TOWER), index, items, retriever_k, version).save(writer.path(RETRIEVER))
+    RetrieverModule(writer.graph(QUERY_TOWER), index, items, retriever_k, version).save(writer.graph(RETRIEVER))
     return RetrievalFacts(index_facts(index, retriever_k), retriever_k, version)
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from recsys.bundle.manifest import FORMAT, MANIFEST, Manifest, Versions
+from recsys.bundle.layout import MANIFEST
+from recsys.bundle.manifest import FORMAT, Manifest, Versions
 from recsys.errors import BundleError, Problem
 
 EXPORT_AGAIN = "export the run again (recsys export RUN), or copy the bundle anew"

@@ -9,7 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from recsys.bundle.manifest import MANIFEST, Description, FileFacts, Manifest, Versions
+from recsys.bundle.layout import MANIFEST, graph_folder, number_graphs
+from recsys.bundle.manifest import Description, FileFacts, Manifest, Versions
 from recsys.bundle.verify import files_in, numbered, sha256
 from recsys.files import draft_folder
 
@@ -20,14 +21,14 @@ class BundleWriter:
     The target is `bundles/N`, N the next free number. After an error nothing is left::
 
         with BundleWriter(run / "bundle") as writer:
-            tf.saved_model.save(tower, writer.path("query_tower"))
+            tf.saved_model.save(tower, writer.graph(QUERY_TOWER))
             ...
             writer.describe(Description(name="ml-1m", ...))
         writer.folder  # run/bundle/1
 
     Raises:
         RuntimeError: the block ends without `describe`.
-        ValueError: (pydantic's) a file of `manifest.REQUIRED` was not written.
+        ValueError: (pydantic's) a file of `manifest.required` was not written.
     """
 
     def __init__(self, bundles: Path | str) -> None:
@@ -41,6 +42,10 @@ class BundleWriter:
         path = self._temporary.joinpath(*parts)
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
+
+    def graph(self, name: str) -> Path:
+        """Where to write the SavedModel `name` of `layout.GRAPHS`; its folder gets the bundle's number in the end."""
+        return self.path(graph_folder(name))
 
     def describe(self, description: Description) -> None:
         """Say what the bundle is; needed once before the block ends."""
@@ -67,12 +72,14 @@ class BundleWriter:
     def _publish(self) -> Path:
         if self._description is None:
             raise RuntimeError("BundleWriter.describe was not called")
-        files = {
-            name: FileFacts(sha256=sha256(path), bytes=path.stat().st_size)
-            for name, path in sorted(files_in(self._temporary).items())
-        }
         while True:
             version = max(numbered(self._bundles), default=0) + 1
+            number_graphs(self._temporary, version)
+            files = {
+                name: FileFacts(sha256=sha256(path), bytes=path.stat().st_size)
+                for name, path in sorted(files_in(self._temporary).items())
+                if name != MANIFEST
+            }
             manifest = Manifest(
                 **self._description.model_dump(),
                 version=version,

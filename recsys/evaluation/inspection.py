@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from recsys._compat import tf
 from recsys.bundle import Bundle, TableFacts
-from recsys.bundle.manifest import ITEM_TOWER, QUERY_TOWER, RANKER, RETRIEVER
+from recsys.bundle.layout import GRAPHS
 from recsys.data.dataset import MISSING, CategoricalInfo, FeatureInfo, FingerprintInfo, NumericInfo
 from recsys.data.prepared import Prepared
 from recsys.embeddings.addressing import vocabulary_of, vocabulary_rows
@@ -29,9 +29,6 @@ from recsys.embeddings.packing import SERVED_SCALE_BYTES
 from recsys.errors import BundleError
 from recsys.metrics import effective_rank
 from recsys.models.base import EmbeddingModel
-
-GRAPHS = (QUERY_TOWER, ITEM_TOWER, RANKER, RETRIEVER)
-"""Of a bundle; the retriever last, which needs ScaNN to be loaded, and has no table that the query tower has not."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +88,7 @@ def inspect_bundle(bundle: Bundle) -> tuple[TableHealth, ...]:
     """
     facts = bundle.manifest.tables
     names = [table.name for table in facts]
-    folders = [folder for name in GRAPHS if (folder := bundle.folder / name).exists()]
+    folders = [folder for name in GRAPHS if (folder := bundle.graph_folder(name)).exists()]
     sizes = [stored_bytes(folder / "variables" / "variables", "tables", names) for folder in folders]
     untold = not facts or any(not any(size[name] for size in sizes) for name in names)
     if untold:

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from recsys.bundle import Bundle
 from recsys.bundle.catalogue_update import queries_of
-from recsys.bundle.manifest import QUERIES, AlignmentFacts
+from recsys.bundle.layout import QUERIES
+from recsys.bundle.manifest import AlignmentFacts
 from recsys.data.prepared import Prepared
 from recsys.errors import ExportError
 from recsys.evaluation.tuned_index import Queries

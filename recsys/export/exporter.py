@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recsys.bundle import Bundle, BundleWriter, Description, IndexFacts, TableFacts, fields_of
-from recsys.bundle.manifest import (
+from recsys.bundle.layout import (
     COMPLEMENT_INDEX,
     COMPLEMENT_INPUTS,
     ITEM_TOWER,
@@ -20,9 +20,8 @@ from recsys.bundle.manifest import (
     QUERY_TOWER,
     RANKER,
     USERS,
-    AlignmentFacts,
-    described_of,
 )
+from recsys.bundle.manifest import AlignmentFacts, described_of
 from recsys.bundle.retrieval_parts import RetrievalFacts, index_facts, write_retrieval
 from recsys.data.dataset import SequenceInfo
 from recsys.data.prepared import Prepared
@@ -90,8 +89,8 @@ def export_two_tower(
     index = tuned_index(vectors, config.index, queries, prepared.info.name)
     with BundleWriter(bundles) as writer:
         query, item = _encoder(prepared, "user", "context"), _encoder(prepared, "item")
-        TowerModule(model.query_tower, query, served, rotation).save(writer.path(QUERY_TOWER))
-        TowerModule(model.item_tower, item, served, rotation).save(writer.path(ITEM_TOWER))
+        TowerModule(model.query_tower, query, served, rotation).save(writer.graph(QUERY_TOWER))
+        TowerModule(model.item_tower, item, served, rotation).save(writer.graph(ITEM_TOWER))
         facts = write_retrieval(writer, index, prepared.items["item"], config.retriever_k)
         pq.write_table(query_table(prepared, queries), writer.path(QUERIES))
         tables = table_facts(model.embeddings, served)
@@ -127,7 +126,7 @@ def export_ranker(model: Ranker, prepared: Prepared, bundles: Path, provenance: 
     """
     served = model.embeddings.serve()
     with BundleWriter(bundles) as writer:
-        RankerModule(model, _encoder(prepared, "user", "context", "item"), served).save(writer.path(RANKER))
+        RankerModule(model, _encoder(prepared, "user", "context", "item"), served).save(writer.graph(RANKER))
         further = tuple(model.config.further_heads)
         _finish(writer, prepared, table_facts(model.embeddings, served), provenance, heads=further)
     return writer.folder

@@ -18,17 +18,8 @@ from numpy.typing import NDArray
 
 from recsys._compat import tf
 from recsys.bundle import BundleWriter, Description, RequestEncoder
-from recsys.bundle.manifest import (
-    ITEM_TOWER,
-    ITEMS,
-    QUERIES,
-    QUERY_TOWER,
-    USERS,
-    CategoricalField,
-    MultiValuedField,
-    NumericField,
-    RawField,
-)
+from recsys.bundle.layout import ITEM_TOWER, ITEMS, QUERIES, QUERY_TOWER, USERS
+from recsys.bundle.manifest import CategoricalField, MultiValuedField, NumericField, RawField
 from recsys.bundle.requests import text_of
 from recsys.bundle.retrieval_parts import write_retrieval
 from recsys.bundle.tower import ServedGraph
@@ -127,12 +118,12 @@ def export_towers(
     )
     with BundleWriter(bundles) as writer:
         for folder, tower, of in ((QUERY_TOWER, query_tower, people), (ITEM_TOWER, item_tower, items)):
-            _save(tower, of, folder, writer.path(folder))
-        vectors = _embedded(writer.path(ITEM_TOWER), items, items.rows)
+            _save(tower, of, folder, writer.graph(folder))
+        vectors = _embedded(writer.graph(ITEM_TOWER), items, items.rows)
         asking = np.flatnonzero(relevant.difference(seen).lengths)
         if not len(asking):
             raise DataError("log.held_out", "no user has an item that is not in log.train", cure="hold out more events")
-        queries = _embedded(writer.path(QUERY_TOWER), people, [people.rows[n] for n in asking])
+        queries = _embedded(writer.graph(QUERY_TOWER), people, [people.rows[n] for n in asking])
         if vectors.shape[1] != queries.shape[1]:
             found = f"queries of width {queries.shape[1]}, items of width {vectors.shape[1]}"
             raise ExportError("towers", found, "one width", "end both in as many units")

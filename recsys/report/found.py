@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from recsys.bundle.manifest import INDEX, MANIFEST, Manifest
+from recsys.bundle.layout import INDEX, MANIFEST
+from recsys.bundle.manifest import Manifest
 from recsys.bundle.verify import numbered, read_manifest
 from recsys.config.load import load
 from recsys.data.dataset import DatasetInfo

@@ -18,15 +18,15 @@ from tests.tiny_bundle import write
 
 FILES = [
     "index/vectors.npy",
-    "item_tower/fingerprint.pb",
-    "item_tower/saved_model.pb",
-    "item_tower/variables/variables.data-00000-of-00001",
-    "item_tower/variables/variables.index",
+    "item_tower/1/fingerprint.pb",
+    "item_tower/1/saved_model.pb",
+    "item_tower/1/variables/variables.data-00000-of-00001",
+    "item_tower/1/variables/variables.index",
     "items.parquet",
-    "query_tower/fingerprint.pb",
-    "query_tower/saved_model.pb",
-    "query_tower/variables/variables.data-00000-of-00001",
-    "query_tower/variables/variables.index",
+    "query_tower/1/fingerprint.pb",
+    "query_tower/1/saved_model.pb",
+    "query_tower/1/variables/variables.data-00000-of-00001",
+    "query_tower/1/variables/variables.index",
     "users.parquet",
 ]
 
@@ -81,7 +81,10 @@ def test_a_cut_or_missing_file_is_found_without_digests_too(bundle: Path, name: 
     assert (problem.place, problem.found) == (str(path), "is missing")
 
 
-@pytest.mark.parametrize("name", ["surplus.pkl", "index/more/deep.npy", ".hidden", "query_tower/manifest.json"])
+@pytest.mark.parametrize(
+    "name",
+    ["surplus.pkl", "index/more/deep.npy", ".hidden", "query_tower/manifest.json", "item_tower/2/saved_model.pb"],
+)
 def test_an_extra_file_is_found(bundle: Path, name: str) -> None:
     (bundle / name).parent.mkdir(exist_ok=True)
     (bundle / name).write_bytes(b"x")
@@ -129,7 +132,8 @@ def test_nothing_is_opened_before_it_is_verified(bundle: Path, monkeypatch: pyte
         (b"[" * 100_000, "cannot be read as JSON"),
         (b"[]", "format None"),
         (b"{}", "format None"),
-        (b'{"format": 2}', "format 2"),
+        (b'{"format": 1}', "format 1"),
+        (b'{"format": 3}', "format 3"),
         (b'{"format": "1"}', "format '1'"),
         (b'{"format": true}', "format True"),
     ],
@@ -244,7 +248,7 @@ def test_a_tower_with_other_inputs_than_the_manifest_says(bundle: Path) -> None:
     change_manifest(bundle, lambda m: m["request"].pop("price"))
     with pytest.raises(BundleError, match="takes genre, price, tags") as caught:
         _ = Bundle.load(bundle).query_tower
-    assert caught.value.problems[0].place == str(bundle / "query_tower")
+    assert caught.value.problems[0].place == str(bundle / "query_tower" / "1")
 
 
 def test_a_catalogue_of_another_size(bundle: Path) -> None:

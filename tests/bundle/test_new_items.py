@@ -161,7 +161,7 @@ def test_the_snapshot_says_which_catalogue_it_holds(tmp_path: Path) -> None:
     folders = [next_bundle(bundle, NewItems.of([{"item": "new", "movie": movie}], bundle.manifest)) for movie in "92"]
     versions = []
     for folder in folders:
-        retriever = tf.saved_model.load(str(folder / "retriever"))
+        retriever = tf.saved_model.load(str(Bundle.load(folder).graph_folder("retriever")))
         versions.append(retriever.signatures["catalogue"]()["version"].numpy().decode())
         assert Bundle.load(folder).manifest.catalogue == versions[-1]
         query = {"genre": ["comedy"], "tags": [["new"]], "watched": [["2"]], "watched_age": [[0.0]], "price": [50.0]}

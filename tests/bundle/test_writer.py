@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from recsys.bundle import BundleWriter, manifest
-from recsys.bundle.manifest import CategoricalField, Manifest
+from recsys.bundle import Bundle, BundleWriter
+from recsys.bundle.manifest import CategoricalField, Manifest, required
 from tests.tiny_bundle import REQUEST, description
 
-REQUIRED = manifest.REQUIRED["two_tower"]
+REQUIRED = required("two_tower", 1)
 
 
 def write(bundles: Path, content: str = "content", names: Sequence[str] = REQUIRED) -> Path:
@@ -32,7 +32,7 @@ def test_the_manifest_lists_every_file(tmp_path: Path) -> None:
     assert set(manifest.files) == set(REQUIRED)
     assert {f.bytes for f in manifest.files.values()} == {len(content)}
     assert {f.sha256 for f in manifest.files.values()} == {hashlib.sha256(content).hexdigest()}
-    assert (manifest.format, manifest.version, manifest.name) == (1, 1, "tiny")
+    assert (manifest.format, manifest.version, manifest.name) == (2, 1, "tiny")
     assert manifest.versions.tensorflow.startswith("2.")
     assert manifest.created.tzinfo is not None
     assert manifest.model_dump(include=set(description().model_dump())) == description().model_dump()
@@ -46,6 +46,7 @@ def test_numbers_rise_past_gaps_and_other_names(tmp_path: Path) -> None:
     (bundles / "12").write_text("a file is no bundle", encoding="utf-8")
     folder = write(bundles)
     assert folder == bundles / "8"
+    assert (folder / "query_tower" / "8" / "saved_model.pb").is_file()
     assert json.loads((folder / "manifest.json").read_bytes())["version"] == 8
 
 
@@ -58,6 +59,9 @@ def test_two_writers_do_not_overwrite_each_other(tmp_path: Path) -> None:
         fast = write(bundles, "fast")
     assert (fast.name, slow.folder.name) == ("1", "2")
     assert (fast / "items.parquet").read_text(encoding="utf-8") == "fast"
+    assert set(Manifest.model_validate_json((slow.folder / "manifest.json").read_bytes()).files) == set(
+        required("two_tower", 2)
+    )
 
 
 def test_a_number_taken_at_the_last_moment_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,7 +77,9 @@ def test_a_number_taken_at_the_last_moment_is_left_alone(tmp_path: Path, monkeyp
     (bundles / "1").mkdir(parents=True)
     (bundles / "1" / "manifest.json").write_text("theirs", encoding="utf-8")
     monkeypatch.setattr(module, "numbered", numbered_too_early)
-    assert write(bundles).name == "2"
+    folder = write(bundles)
+    assert folder.name == "2"
+    Bundle.load(folder)
     assert (bundles / "1" / "manifest.json").read_text(encoding="utf-8") == "theirs"
 
 

@@ -125,8 +125,8 @@ def test_mistakes(trained_copy: Trained, capfd: pytest.CaptureFixture[str]) -> N
     assert refused("runs/no", capfd).startswith("error: runs/no: no such folder; expected a run directory (runs/NAME)")
     assert refused("small.yaml", capfd).startswith("error: small.yaml: is a file; expected a run directory")
     assert refused("cache", capfd).startswith("error: cache: holds no manifest.json and no numbered bundle")
-    (trained_copy.bundle / "query_tower" / "variables" / "variables.index").write_bytes(b"")
-    assert "query_tower/variables/variables.index" in refused(str(trained_copy.bundle), capfd)
+    (trained_copy.bundle / "query_tower" / "1" / "variables" / "variables.index").write_bytes(b"")
+    assert "query_tower/1/variables/variables.index" in refused(str(trained_copy.bundle), capfd)
     for file in (trained_copy.run / "checkpoints").iterdir():
         file.unlink()
     assert refused("runs/small", capfd).startswith("error: runs/small: no trained model; expected a checkpoint")

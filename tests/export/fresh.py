@@ -31,15 +31,21 @@ def in_batches(folder: str, output: str, arrays: dict) -> dict:
     return found
 
 
+def newest(folder: str) -> str:
+    """As TensorFlow Serving's poller finds a model: the highest numbered child."""
+    versions = [int(child.name) for child in Path(folder).iterdir() if child.name.isdecimal()]
+    return f"{folder}/{max(versions)}"
+
+
 def retrieve(bundle: str, arrays: dict) -> dict:
-    found = in_batches(f"{bundle}/query_tower", "embedding", arrays)
-    items = tf.saved_model.load(f"{bundle}/item_tower").signatures["serving_default"]
+    found = in_batches(newest(f"{bundle}/query_tower"), "embedding", arrays)
+    items = tf.saved_model.load(newest(f"{bundle}/item_tower")).signatures["serving_default"]
     found["item_inputs"] = np.array(sorted(items.structured_input_signature[1]))
     assert "scann" not in sys.modules, "the towers need TensorFlow alone"
 
     import scann  # noqa: F401
 
-    retriever = tf.saved_model.load(f"{bundle}/retriever")
+    retriever = tf.saved_model.load(newest(f"{bundle}/retriever"))
     assert len(retriever.signatures["catalogue"]()["version"].numpy()) == 16
     answer = retriever.signatures["serving_default"](**tensors(arrays, slice(0, 1_000)))
     return found | {
@@ -50,7 +56,7 @@ def retrieve(bundle: str, arrays: dict) -> dict:
 
 
 def rank(bundle: str, arrays: dict) -> dict:
-    folder = f"{bundle}/ranker"
+    folder = newest(f"{bundle}/ranker")
     outputs = tf.saved_model.load(folder).signatures["serving_default"].structured_outputs
     return {name: found for output in outputs for name, found in in_batches(folder, output, arrays).items()}
 

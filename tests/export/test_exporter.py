@@ -168,8 +168,9 @@ def test_a_tower_holds_what_it_reads_and_no_more(exported: Exported) -> None:
         {tuple(weight.shape) for weight in tower.trainable_variables if "mlp" in weight.name}
         for tower in (exported.model.query_tower, exported.model.item_tower)
     )
-    for folder, own, other in (("query_tower", query, item - query), ("item_tower", item, query - item)):
-        listed = tf.train.list_variables(str(exported.bundle / folder / "variables" / "variables"))
+    bundle = Bundle.load(exported.bundle)
+    for graph, own, other in (("query_tower", query, item - query), ("item_tower", item, query - item)):
+        listed = tf.train.list_variables(str(bundle.graph_folder(graph) / "variables" / "variables"))
         shapes = {tuple(shape) for _, shape in listed}
         assert own <= shapes
         assert other

@@ -116,7 +116,7 @@ def test_a_process_with_tensorflow_alone_ranks(
     arrays = {**bundle.query_encoder.encode(requests[2:3]), **bundle.item_encoder.encode(items)}
     plain = {name.replace(".", "_"): a.astype(str) if a.dtype == object else a for name, a in arrays.items()}
     np.savez(tmp_path / "in.npz", **plain)  # type: ignore[arg-type]
-    paths = [str(bundle.folder / "ranker"), str(tmp_path / "in.npz"), str(tmp_path / "out.npz")]
+    paths = [str(bundle.graph_folder("ranker")), str(tmp_path / "in.npz"), str(tmp_path / "out.npz")]
     subprocess.run([sys.executable, "-I", "-c", ALONE, *paths], check=True, env={"PATH": os.environ["PATH"]})
     found = np.load(tmp_path / "out.npz")
     expected = bundle.score([requests[2] | item for item in items])

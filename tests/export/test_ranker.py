@@ -118,7 +118,7 @@ def test_scores_by_name(bundle: Path, pairs: Raw, expected: np.ndarray) -> None:
 
 
 def test_it_holds_its_tables_as_they_are_served_once(bundle: Path, ranker: Ranker) -> None:
-    reader = tf.train.load_checkpoint(str(bundle / "ranker" / "variables" / "variables"))
+    reader = tf.train.load_checkpoint(str(Bundle.load(bundle).graph_folder("ranker") / "variables" / "variables"))
     shapes, types = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
     for name, width in (("ids", 8 + 2), ("few", 4), ("hashed", 4)):
         rows = ranker.embeddings.tables[name].store.rows

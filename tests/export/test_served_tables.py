@@ -131,14 +131,15 @@ def test_the_index_is_not_of_the_float_tower(exported: Exported, tmp_path: Path)
 
 def test_a_bundle_holds_each_table_once_in_its_own_precision_alone(low: Exported, when: str) -> None:
     stores = {name: table.store for name, table in low.model.embeddings.tables.items()}
-    for folder in ("query_tower", "item_tower", "retriever"):
-        reader = tf.train.load_checkpoint(str(low.bundle / folder / "variables" / "variables"))
+    bundle = Bundle.load(low.bundle)
+    for graph in ("query_tower", "item_tower", "retriever"):
+        reader = tf.train.load_checkpoint(str(bundle.graph_folder(graph) / "variables" / "variables"))
         shapes, types = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
         stored = [(types[name], tuple(shape)) for name, shape in shapes.items()]
         for name, store in stores.items():
             of_this_length = [(kind, shape) for kind, shape in stored if shape[:1] == (store.rows,)]
             kind, width = STORED[when][name]
-            assert of_this_length == [(kind, (store.rows, width))], (folder, name)
+            assert of_this_length == [(kind, (store.rows, width))], (graph, name)
 
 
 def test_a_table_is_read_by_one_gather(low: Exported) -> None:
