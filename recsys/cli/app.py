@@ -22,6 +22,7 @@ from recsys.cli import (
     evaluate,
     explain,
     export,
+    features,
     init,
     inspect,
     items,
@@ -78,6 +79,7 @@ app.command()(report.report)
 app.command()(search.search)
 app.add_typer(plan.app, name="plan")
 app.add_typer(items.app, name="items")
+app.add_typer(features.app, name="features")
 app.command()(recommend.recommend)
 app.command()(serve.serve)
 app.add_typer(config.app, name="config")

@@ -1,0 +1,9 @@
+from .config import RedisStoreConfig as RedisStoreConfig
+from .config import SqliteStoreConfig as SqliteStoreConfig
+from .config import StoreConfig as StoreConfig
+from .config import store_config as store_config
+from .open import open_store as open_store
+from .store import FeatureStore as FeatureStore
+from .store import LoadState as LoadState
+from .store import StoredUser as StoredUser
+from .store import StoreError as StoreError
