@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recsys.bundle.bundle import Bundle
-from recsys.bundle.manifest import USERS
+from recsys.bundle.layout import USERS
 from recsys.bundle.users import RAW
 from recsys.errors import BundleError
 from serving.features.store import FeatureStore, LoadState, StoredUser
