@@ -112,7 +112,7 @@ class NewItems:
         columns: dict[str, list[Any]] = {ID: self.ids, TITLE: self.titles}
         for name, field in self.fields.items():
             values = [row.get(name) for row in self.features]
-            columns[f"{RAW}{name}"] = [_stored(field, value) for value in values]
+            columns[f"{RAW}{name}"] = [stored(field, value) for value in values]
         none = [None] * len(self.ids)
         arrays = {name: columns.get(name, none) for name in schema.names}
         arrays |= {"deleted": [False] * len(self.ids)} if "deleted" in schema.names else {}
@@ -152,8 +152,8 @@ def _canonical(field: RawField, value: Any) -> Any:
     return value
 
 
-def _stored(field: RawField, value: Any) -> Any:
-    """A raw value as `items.parquet` holds it."""
+def stored(field: RawField, value: Any) -> Any:
+    """A raw value as a bundle's tables hold it."""
     if value is None or value == "":
         return None
     if isinstance(field, CategoricalField):

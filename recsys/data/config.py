@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from recsys.config.base import Config, Many, Misfit, default_tag, misfits
 from recsys.data.long_histories_config import LongHistoriesConfig
@@ -51,7 +51,32 @@ class SimulatedHistoriesSource(LongHistoriesConfig):
     kind: Literal["simulated_histories"]
 
 
-Source = Annotated[FilesSource | PublicSource | SimulatedSource | SimulatedHistoriesSource, Field(discriminator="kind")]
+class ServedSource(Config):
+    """What a server has shown, and what came of it (docs/how-to/learn-from-serving.md has the columns).
+
+    `data.positives: {column: label, at_least: 1}` and `data.negatives: {column: label, at_most: 0}` go with it.
+    """
+
+    kind: Literal["served"]
+    folder: str
+    """The server's log, relative to the YAML."""
+    items: str | None = None
+    """One row per item, with the schema's item column."""
+    users: str | None = None
+    """One row per user, with the schema's user column."""
+    label: str = "click"
+    """The feedback that makes column `label` 1: an item that was shown without it is 0."""
+    further_labels: Many[str] = ()
+    """Feedback that becomes columns of its own name, for `data.labels`."""
+    settle: NonNegativeFloat = 0.0
+    """Seconds in which feedback may still come: newer answers, counted back from the newest, are left out."""
+    anonymous: bool = False
+    """Keep answers that name no user, for rankers of logs without users."""
+
+
+Source = Annotated[
+    FilesSource | PublicSource | SimulatedSource | SimulatedHistoriesSource | ServedSource, Field(discriminator="kind")
+]
 
 
 class Rule(Config):

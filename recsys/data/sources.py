@@ -6,8 +6,16 @@ import glob
 from pathlib import Path
 
 from recsys.data import long_histories, simulator
-from recsys.data.config import FilesSource, PublicSource, SimulatedHistoriesSource, SimulatedSource, Source
+from recsys.data.config import (
+    FilesSource,
+    PublicSource,
+    ServedSource,
+    SimulatedHistoriesSource,
+    SimulatedSource,
+    Source,
+)
 from recsys.data.public import tables
+from recsys.data.served import served
 from recsys.data.source import SourceFiles
 from recsys.errors import DataError
 
@@ -23,17 +31,24 @@ def resolve(source: Source, base_dir: Path) -> SourceFiles:
     """
     match source:
         case FilesSource():
-            return SourceFiles(
-                _files("events", source.events, base_dir),
-                _files("items", source.items, base_dir) if source.items is not None else None,
-                _files("users", source.users, base_dir) if source.users is not None else None,
-            )
+            return _beside(source, _files("events", source.events, base_dir), base_dir)
         case PublicSource():
             return tables(source.name)
         case SimulatedSource():
             return simulator.simulated(source)
         case SimulatedHistoriesSource():
             return long_histories.simulated(source)
+        case ServedSource():
+            return _beside(source, served(source, base_dir / Path(source.folder).expanduser()), base_dir)
+
+
+def _beside(source: FilesSource | ServedSource, events: tuple[Path, ...], base_dir: Path) -> SourceFiles:
+    """Events with the tables of items and users, if there are any."""
+    return SourceFiles(
+        events,
+        _files("items", source.items, base_dir) if source.items is not None else None,
+        _files("users", source.users, base_dir) if source.users is not None else None,
+    )
 
 
 def _files(key: str, pattern: str, base_dir: Path) -> tuple[Path, ...]:

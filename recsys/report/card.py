@@ -17,6 +17,7 @@ from recsys.data.config import (
     FilesSource,
     LeaveLastOut,
     PublicSource,
+    ServedSource,
     TemporalSplit,
 )
 from recsys.data.public import DATASETS
@@ -60,7 +61,7 @@ def _data(data: DataConfig) -> Iterator[str]:
             dataset = DATASETS[name]
             yield f"{name}: {dataset.description}"
             yield f"Licence: {dataset.licence}. Publisher's page: {dataset.page}"
-        case FilesSource():
+        case FilesSource() | ServedSource():
             yield f"Own files: {describe_source(data)}."
             yield "Their licence, and whether the people in them consented, only their owner knows."
         case _:

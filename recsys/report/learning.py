@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from math import isclose
 
-from recsys.data.config import DataConfig, FilesSource, PublicSource
+from recsys.data.config import DataConfig, FilesSource, PublicSource, ServedSource
 from recsys.evaluation.record import Metrics, RunRecord
 from recsys.experiment_config import ExperimentConfig
 from recsys.models.config import RankerConfig, TwoTowerConfig
@@ -153,6 +153,8 @@ def describe_source(data: DataConfig) -> str:
             return f"the public data set {name}"
         case FilesSource() as files:
             return ", ".join(path for path in (files.events, files.items, files.users) if path is not None)
+        case ServedSource(folder=folder):
+            return f"what a server has shown, and what came of it: {folder}"
         case _:
             return "simulated users, whose tastes are known"
 
