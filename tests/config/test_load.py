@@ -62,7 +62,7 @@ class Composed(Config):
     more: Annotated[Files | Other, Field(discriminator="kind")] | None = None
 
 
-SOURCES = "'files', 'public', 'simulated' or 'simulated_histories'"
+SOURCES = "'files', 'public', 'simulated', 'simulated_histories' or 'served'"
 GOOD = """\
 columns:
   user: user
