@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from recsys.evaluation import Champion, RunRecord
     from recsys.evaluation.explanation import Explanation
     from recsys.evaluation.inspection import Inspection
+    from recsys.export import Provenance, RankingStage
     from recsys.models.base import EmbeddingModel
     from recsys.training.checkpoints import Checkpoints, Position
     from recsys.training.warm_start import WarmStart
@@ -247,8 +248,11 @@ class Experiment:
         self._load_trained()
         return self.model
 
-    def export(self) -> Path:
+    def export(self, ranker: RankingStage | None = None) -> Path:
         """Exports the trained model as the next bundle; returns its folder.
+
+        Args:
+            ranker: what is to put in order what a two_tower finds (`TwoStages.export`).
 
         Raises:
             BundleError: the bundle that the vectors are to be aligned to cannot be used.
@@ -256,17 +260,14 @@ class Experiment:
             TrainingError: there is no trained model in the run directory.
         """
         from recsys.bundle import Bundle
-        from recsys.evaluation import RunRecord
-        from recsys.export import Provenance, export_ranker, export_two_tower
+        from recsys.export import export_ranker, export_two_tower
         from recsys.export.complements import make_complements
         from recsys.models.ranker import Ranker
         from recsys.models.two_tower import TwoTower
 
         self._load_trained()
         model, prepared, bundles = self.model, self.prepared, self.folder / "bundle"
-        path = self.folder / "metrics.json"
-        metrics = RunRecord.read(path).metrics["model"] if path.exists() else {}
-        provenance = Provenance(self.config.name, self.digest, metrics)
+        provenance = self.provenance()
         if isinstance(model, Ranker):
             folder = export_ranker(model, prepared, bundles, provenance)
         else:
@@ -274,9 +275,19 @@ class Experiment:
             asked, align_to = self.config.complements, self.config.retrieval.align_to
             beside = None if asked is None else make_complements(prepared, asked, self.config.seed)
             earlier = None if align_to is None else Bundle.load(self.base_dir / align_to)
-            folder = export_two_tower(model, prepared, self.config.retrieval, bundles, provenance, beside, earlier)
+            retrieval = self.config.retrieval
+            folder = export_two_tower(model, prepared, retrieval, bundles, provenance, beside, earlier, ranker)
         self._claim()
         return folder
+
+    def provenance(self) -> Provenance:
+        """What a bundle says of where it comes from: this experiment, and its test metrics, if it was evaluated."""
+        from recsys.evaluation import RunRecord
+        from recsys.export import Provenance
+
+        path = self.folder / "metrics.json"
+        metrics = RunRecord.read(path).metrics["model"] if path.exists() else {}
+        return Provenance(self.config.name, self.digest, metrics)
 
     def inspect(self) -> Inspection:
         """Measures the trained model's tables, and writes `inspect/tables.json`.

@@ -41,7 +41,7 @@ class TwoStages:
             if experiment.config.model.kind != kind:
                 found = f"holds a {experiment.config.model.kind}"
                 raise ConfigError(
-                    str(experiment.folder), found, f"a {kind}", "recsys evaluate TWO_TOWER --ranker RANKER"
+                    str(experiment.folder), found, f"a {kind}", "recsys COMMAND TWO_TOWER --ranker RANKER"
                 )
         self._retriever, self._ranker, self._candidates = retriever, ranker, candidates
         self.name = f"{retriever.config.name}-with-{ranker.config.name}"
@@ -58,10 +58,8 @@ class TwoStages:
             TrainingError: one of them is not trained.
         """
         retriever, ranker, config = self._retriever, self._ranker, self._retriever.config
-        first, second, prepared = retriever.trained_model(), ranker.trained_model(), retriever.prepared
-        assert isinstance(first, TwoTower)
-        assert isinstance(second, Ranker)
-        must_share_data(str(ranker.folder), prepared.info, ranker.prepared.info)
+        first, second = self._trained()
+        prepared = retriever.prepared
         leaks = refuse_leaks(prepared, config.evaluation.leakage)
         index = config.retrieval.index
         found = evaluate_two_models(first, second, prepared, "test", config.evaluation, index, self._candidates)
@@ -78,3 +76,24 @@ class TwoStages:
         )
         write_evaluation(self.folder, record, found)
         return record
+
+    def export(self) -> Path:
+        """Exports both as the retriever's next bundle, which retrieves and ranks; returns its folder.
+
+        Raises:
+            DataError: they were prepared differently.
+            TrainingError: one of them is not trained.
+            BundleError, ExportError: as `Experiment.export` says.
+        """
+        from recsys.export import RankingStage
+
+        _, second = self._trained()
+        return self._retriever.export(RankingStage(second, self._ranker.provenance()))
+
+    def _trained(self) -> tuple[TwoTower, Ranker]:
+        """Both models, of one prepared data set."""
+        first, second = self._retriever.trained_model(), self._ranker.trained_model()
+        assert isinstance(first, TwoTower)
+        assert isinstance(second, Ranker)
+        must_share_data(str(self._ranker.folder), self._retriever.prepared.info, self._ranker.prepared.info)
+        return first, second

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.bundle.bundle import Bundle
+from recsys.bundle.columns import PER_SECOND
 from recsys.bundle.manifest import SequenceField
 from recsys.bundle.requests import text_of
 from recsys.bundle.users import RAW
@@ -17,7 +18,6 @@ from recsys.errors import RequestError
 from serving.messages import Id
 from serving.shelf import Shelf
 
-PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000}
 _NONE = np.empty(0, np.int64)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from recsys.bundle import Bundle
 from recsys.cli import main
 from recsys.errors import ConfigError, DataError, TrainingError
 from recsys.evaluation.evidence import Measured, evidence_path
@@ -70,7 +72,19 @@ def test_both_are_evaluated_and_the_result_can_be_compared(trained: Folder, caps
     assert "small-with-ranker" in capsys.readouterr().out
 
 
-def test_what_cannot_be_put_together_is_refused(trained: Folder) -> None:
+def test_both_are_exported_as_one_bundle(trained: Folder, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = trained.path / "runs"
+    words = ["export", str(runs / "small"), "--ranker", str(runs / "ranker"), "--json"]
+    assert main([*words, "--set", "retrieval.index={kind: exact}"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["path"] == str(runs / "small" / "bundle" / "1")
+    assert told["ranking"]["name"] == "ranker"
+    bundle = Bundle.load(runs / "small")
+    assert (bundle.manifest.name, bundle.ranking.config_digest) == ("small", trained.experiment(*RANKER).digest)
+    assert np.std(bundle.rank_items({"user_id": "3"}, np.arange(10))) > 0
+
+
+def test_what_cannot_be_put_together_is_refused(trained: Folder, capsys: pytest.CaptureFixture[str]) -> None:
     two_tower, ranker = trained.experiment(*SHARED), trained.experiment(*RANKER)
     with pytest.raises(ConfigError, match=r"runs/ranker: holds a ranker; expected a two_tower"):
         TwoStages(ranker, ranker)
@@ -80,7 +94,22 @@ def test_what_cannot_be_put_together_is_refused(trained: Folder) -> None:
         TwoStages(two_tower, ranker, candidates=10).evaluate()
     with pytest.raises(TrainingError, match=r"runs/untrained: no trained model"):
         TwoStages(two_tower, trained.experiment(*RANKER, "name=untrained")).evaluate()
+    with pytest.raises(TrainingError, match=r"runs/untrained: no trained model"):
+        TwoStages(two_tower, trained.experiment(*RANKER, "name=untrained")).export()
     assert not (trained.path / "runs" / "small-with-untrained").exists()
+    runs, before = trained.path / "runs", sorted((trained.path / "runs" / "small").glob("bundle/*"))
+    for first, second, message in (
+        (
+            "ranker",
+            "ranker",
+            "runs/ranker: holds a ranker; expected a two_tower; name them so: TWO_TOWER",
+        ),
+        ("small", "small", "runs/small: holds a two_tower; expected a ranker"),
+        ("small", "nowhere", "nowhere"),
+    ):
+        assert main(["export", str(runs / first), "--ranker", str(runs / second)]) == 1
+        assert message in capsys.readouterr().err
+    assert sorted((trained.path / "runs" / "small").glob("bundle/*")) == before
 
 
 def test_other_data_are_refused(trained: Folder) -> None:
@@ -88,3 +117,5 @@ def test_other_data_are_refused(trained: Folder) -> None:
     other.train()
     with pytest.raises(DataError, match=r"runs/elsewhere: its data are prepared otherwise"):
         TwoStages(trained.experiment(*SHARED), other).evaluate()
+    with pytest.raises(DataError, match=r"runs/elsewhere: its data are prepared otherwise"):
+        TwoStages(trained.experiment(*SHARED), other).export()

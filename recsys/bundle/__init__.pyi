@@ -1,4 +1,5 @@
 from .bundle import Bundle as Bundle
+from .golden import self_test as self_test
 from .manifest import Description as Description
 from .manifest import IndexFacts as IndexFacts
 from .manifest import Manifest as Manifest

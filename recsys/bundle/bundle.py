@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from recsys.bundle.filters import ItemFilters
+from recsys.bundle.columns import arrays_of, known_queries
+from recsys.bundle.filters import DELETED, TRAIN_COUNT, ItemFilters
 from recsys.bundle.layout import (
     COMPLEMENT_INDEX,
     COMPLEMENTS,
@@ -25,8 +26,17 @@ from recsys.bundle.layout import (
     USERS,
     graph_folder,
 )
-from recsys.bundle.manifest import RANK, Kind, Manifest, SequenceField, age_inputs, further_score
-from recsys.bundle.requests import Request, RequestEncoder
+from recsys.bundle.manifest import (
+    RANK,
+    Kind,
+    Manifest,
+    RankingFacts,
+    RawField,
+    SequenceField,
+    age_inputs,
+    further_score,
+)
+from recsys.bundle.requests import Arrays, Request, RequestEncoder
 from recsys.bundle.tower import ServedGraph
 from recsys.bundle.users import RAW, Texts, Users
 from recsys.bundle.verify import check_files, check_versions, find, read_manifest
@@ -67,8 +77,11 @@ class Bundle:
 
     @cached_property
     def items(self) -> pa.Table:
-        """Row n is item index n: `item`, `title` (if there are titles), `raw.FEATURE`, `deleted` (if any is)."""
-        table = self._table(ITEMS, ["item", *(f"{RAW}{field.of}" for field in self._sequences)], whole=True)
+        """Row n is item index n: `item`, `title` (if there are titles), `raw.FEATURE`, `train_count`, `deleted` (if any
+        is).
+        """
+        read = dict.fromkeys([*self.manifest.item, *(field.of for field in self._sequences)])
+        table = self._table(ITEMS, ["item", *(f"{RAW}{name}" for name in read)], whole=True)
         if table.num_rows != self.manifest.catalogue_size:
             raise BundleError(
                 str(self.folder / ITEMS),
@@ -102,7 +115,23 @@ class Bundle:
     @cached_property
     def pair_encoder(self) -> RequestEncoder:
         """Encodes user, context and item features together, for a ranker."""
-        return RequestEncoder({**self.manifest.request, **self.manifest.item})
+        return RequestEncoder({**self.ranking.request, **self.ranking.item})
+
+    @property
+    def ranking(self) -> RankingFacts:
+        """What the ranker takes.
+
+        Raises:
+            BundleError: the bundle has no ranker.
+        """
+        if self.manifest.ranking is None:
+            raise BundleError(
+                f"{self.folder / MANIFEST}: ranking",
+                "there is no ranker in this bundle",
+                "one",
+                "recsys export TWO_TOWER --ranker RANKER",
+            )
+        return self.manifest.ranking
 
     @cached_property
     def query_tower(self) -> ServedGraph:
@@ -119,8 +148,7 @@ class Bundle:
     @cached_property
     def ranker(self) -> ServedGraph:
         """[B] scores of encoded pairs."""
-        self._must_be("ranker")
-        further = [further_score(head) for head in self.manifest.heads]
+        further = [further_score(head) for head in self.ranking.heads]
         return ServedGraph(self.graph_folder(RANKER), self.pair_encoder.inputs, "score", further)
 
     @cached_property
@@ -193,13 +221,13 @@ class Bundle:
         return self.ranker(self.pair_encoder.encode(pairs))
 
     def scores(self, pairs: Sequence[Request]) -> dict[str, NDArray[np.float32]]:
-        """[B] probabilities of each label: of `label`, as `score` gives them, and of those of `manifest.heads`.
+        """[B] probabilities of each label: of `label`, as `score` gives them, and of those of `ranking.heads`.
 
         Raises:
             RequestError: a value does not fit its feature.
         """
         found = self.ranker.all(self.pair_encoder.encode(pairs))
-        return {"label": found["score"]} | {head: found[further_score(head)] for head in self.manifest.heads}
+        return {"label": found["score"]} | {head: found[further_score(head)] for head in self.ranking.heads}
 
     def explain(self, pairs: Sequence[Request]) -> dict[str, NDArray[Any]]:
         """What the ranker's layers looked at, for B pairs as `score` takes them.
@@ -223,8 +251,42 @@ class Bundle:
             BundleError: it was exported without this, or knows no features of users, or none of items.
             RequestError: a value does not fit its feature.
         """
-        arrays = {**self.query_encoder.encode([request]), **self.item_encoder.encode(items)}
-        return self.candidate_ranker(arrays)
+        query, item = RequestEncoder(self.ranking.request), RequestEncoder(self.ranking.item)
+        return self.candidate_ranker({**query.encode([request]), **item.encode(items)})
+
+    def rank_items(self, request: Request, indices: NDArray[np.integer]) -> NDArray[np.float32]:
+        """[K] as `rank`, of items of the catalogue by index [K]. A server encodes the request once and calls
+        `candidate_ranker` with `candidates` itself.
+
+        Raises:
+            BundleError, RequestError: as `rank`.
+        """
+        query = RequestEncoder(self.ranking.request).encode([request])
+        return self.candidate_ranker({**query, **self.candidates(indices)})
+
+    def candidates(self, indices: NDArray[np.integer], items: pa.Table | None = None) -> Arrays:
+        """The ranker's inputs of K items by index; `items` is the table as it stands now, by default the bundle's."""
+        return arrays_of(self.items if items is None else items, self.ranking.item, indices)
+
+    def queries(self, rows: NDArray[np.integer], fields: Mapping[str, RawField]) -> Arrays:
+        """Inputs of known users [B], by their rows in `users`: of `manifest.request` or `ranking.request`. Each asks
+        at the time of the newest event, and without context.
+        """
+        return known_queries(self.users, self.items, fields, rows, self.manifest.timestamp_unit)
+
+    def popular(self, k: int, items: pa.Table | None = None) -> NDArray[np.int64]:
+        """Indices of the k items (or of all, if there are fewer) that training met most often, the most popular first;
+        of items met as often, the lower index. `items` is the table as it stands now, by default the bundle's.
+
+        Raises:
+            BundleError: the bundle does not tell how often.
+        """
+        items = self.items if items is None else items
+        if TRAIN_COUNT not in items.column_names:
+            raise BundleError(f"{self.folder / ITEMS}: {TRAIN_COUNT}", "is missing", "how often training met each item")
+        count = items[TRAIN_COUNT].fill_null(0).to_numpy()
+        there = np.flatnonzero(~items[DELETED].to_numpy()) if DELETED in items.column_names else np.arange(len(items))
+        return there[np.argsort(-count[there], kind="stable")[:k]]
 
     def find_item(self, item: str) -> int | None:
         """The index of an item, or None where the catalogue has none of this id."""

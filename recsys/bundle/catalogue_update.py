@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,17 @@ from numpy.typing import NDArray
 
 from recsys.bundle.bundle import Bundle
 from recsys.bundle.filters import DELETED
-from recsys.bundle.layout import COMPLEMENT_INDEX, COMPLEMENT_INPUTS, ITEM_TOWER, ITEMS, QUERIES, QUERY_TOWER, USERS
+from recsys.bundle.golden import stages_of, write_golden
+from recsys.bundle.layout import (
+    COMPLEMENT_INDEX,
+    COMPLEMENT_INPUTS,
+    ITEM_TOWER,
+    ITEMS,
+    QUERIES,
+    QUERY_TOWER,
+    RANKER,
+    USERS,
+)
 from recsys.bundle.manifest import Description
 from recsys.bundle.new_items import NewItems
 from recsys.bundle.retrieval_parts import write_retrieval
@@ -116,7 +126,7 @@ def next_bundle(bundle: Bundle, upserts: NewItems | None, deletes: Sequence[str]
         raise RequestError("delete", str(error), "a catalogue with items", "export a new bundle") from error
     index = kept_up(index, changed.upserted, queries_of(bundle))
     with BundleWriter(bundle.folder.parent) as writer:
-        for graph in (QUERY_TOWER, ITEM_TOWER):
+        for graph in (QUERY_TOWER, ITEM_TOWER, *((RANKER,) if bundle.manifest.ranking else ())):
             shutil.copytree(bundle.graph_folder(graph), writer.graph(graph))
         for part in UNCHANGED:
             if (bundle.folder / part).is_dir():
@@ -124,6 +134,7 @@ def next_bundle(bundle: Bundle, upserts: NewItems | None, deletes: Sequence[str]
             elif (bundle.folder / part).exists():
                 shutil.copyfile(bundle.folder / part, writer.path(part))
         pq.write_table(changed.items, writer.path(ITEMS))
+        write_golden(writer, replace(stages_of(bundle), items=changed.items, index=index))
         facts = write_retrieval(writer, index, changed.items["item"], bundle.manifest.retriever_k)
         known = {name: getattr(bundle.manifest, name) for name in Description.model_fields}
         moved = {"catalogue_size": len(changed.items), "index": facts.index, "catalogue": facts.catalogue}

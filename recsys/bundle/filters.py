@@ -21,6 +21,8 @@ from recsys.retrieval.allowed import Allowed
 
 DELETED = "deleted"
 """A column of `items.parquet`, once items have been deleted: whether this one has."""
+TRAIN_COUNT = "train_count"
+"""A column of `items.parquet`: positive training events of the item; null for one that came later."""
 REMEMBERED = 64
 """Filters whose items are remembered: a request that filters like one before it costs nothing."""
 EXAMPLE = 'such as {"genre": "drama", "price": {"at_most": 20}, "tags": {"contains": ["new", "red"]}}'
@@ -39,7 +41,7 @@ class ItemFilters:
         self._columns = {
             name.removeprefix(RAW): items[name]
             for name in items.column_names
-            if name != DELETED and not pa.types.is_fixed_size_list(items[name].type)
+            if name not in (DELETED, TRAIN_COUNT) and not pa.types.is_fixed_size_list(items[name].type)
         }
         self.there = ~items[DELETED].to_numpy() if DELETED in items.column_names else np.ones(len(items), np.bool_)
         self._found: OrderedDict[str, Allowed] = OrderedDict()

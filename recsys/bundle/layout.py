@@ -11,12 +11,12 @@ from pathlib import Path
 MANIFEST = "manifest.json"
 QUERY_TOWER, ITEM_TOWER, RETRIEVER, RANKER = "query_tower", "item_tower", "retriever", "ranker"
 GRAPHS = (QUERY_TOWER, ITEM_TOWER, RANKER, RETRIEVER)
-"""Folders of SavedModels, of which a bundle has some; the retriever last, which needs ScaNN to be loaded,
-and has no table that the query tower has not."""
+"""Folders of SavedModels, of which a bundle has some."""
 SAVED_MODEL = "saved_model.pb"
 COMPLEMENTS, COMPLEMENT_INPUTS, COMPLEMENT_INDEX = "complements", "complements/vectors.npy", "complements/index"
 INDEX, VECTORS = "index", "index/vectors.npy"
 ITEMS, USERS, QUERIES = "items.parquet", "users.parquet", "queries.parquet"
+GOLDEN = "golden.json"
 _UNNUMBERED = "unnumbered"
 """What a SavedModel's version is called until its bundle has a number."""
 

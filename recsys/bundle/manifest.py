@@ -29,8 +29,8 @@ EXPLAIN = "explain"
 RANK = "rank"
 """The ranker's signature for one user and K items."""
 Kind = Literal["two_tower", "ranker"]
-"""What is served: items for a query, or scores of given pairs."""
-_GRAPHS: dict[Kind, tuple[str, ...]] = {"two_tower": (QUERY_TOWER, ITEM_TOWER), "ranker": (RANKER,)}
+"""What is served: items for a query (which a ranker may put in order), or scores of given pairs alone."""
+_GRAPHS: dict[Kind, tuple[str, ...]] = {"two_tower": (QUERY_TOWER, ITEM_TOWER), "ranker": ()}
 _FILES: dict[Kind, tuple[str, ...]] = {"two_tower": (VECTORS, ITEMS, USERS), "ranker": (ITEMS, USERS)}
 
 
@@ -146,6 +146,24 @@ class TableFacts(Config):
     """The features that read it."""
 
 
+class RankingFacts(Config):
+    """What `ranker/` takes and gives, and whence it comes."""
+
+    name: str
+    """The ranker's experiment."""
+    request: dict[str, RawField]
+    """The user and context features that it reads, by name; the bundle's `request` has them too."""
+    item: dict[str, RawField]
+    """The item features that it reads; the bundle's `item` or `described` has them too."""
+    heads: tuple[str, ...] = ()
+    """Labels that it scores beside the one that it ranks by."""
+    metrics: dict[str, float]
+    """Its own test metrics."""
+    tables: tuple[TableFacts, ...] = ()
+    """Its embedding tables."""
+    config_digest: str
+
+
 class Versions(Config):
     """Installed versions at export."""
 
@@ -182,7 +200,7 @@ class Description(Config):
     request: dict[str, RawField]
     """The user and context features that a request may hold, by name."""
     item: dict[str, RawField]
-    """The item features, by name: the inputs of the item tower. A ranker takes them beside those of a request."""
+    """The item features, by name: the inputs of the item tower."""
     embedding_dim: PositiveInt | None = None
     """Width of the towers' vectors; None for a ranker."""
     catalogue_size: NonNegativeInt
@@ -207,10 +225,10 @@ class Description(Config):
     """What stands between the values of multi-valued item features in text."""
     alignment: AlignmentFacts | None = None
     """Where the vectors were aligned to those of an earlier bundle."""
-    heads: tuple[str, ...] = ()
-    """Labels that a ranker scores beside the one that it ranks by."""
+    ranking: RankingFacts | None = None
+    """Of the ranker; None where a two_tower retrieves alone."""
     tables: tuple[TableFacts, ...] = ()
-    """The embedding tables."""
+    """The towers' embedding tables."""
     config_digest: str
     data_digest: str
     timestamp_unit: Literal["s", "ms", "us"] | None = None
@@ -223,7 +241,24 @@ class Description(Config):
         for name in ("embedding_dim", "index"):
             if (getattr(self, name) is None) != (self.kind == "ranker"):
                 raise ValueError(f"a {self.kind} bundle has {'an' if self.kind == 'two_tower' else 'no'} `{name}`")
+        if self.kind == "ranker" and self.ranking is None:
+            raise ValueError("a ranker bundle has `ranking`")
         return self
+
+    @model_validator(mode="after")
+    def _one_request_serves_both_stages(self) -> Self:
+        if self.ranking is None:
+            return self
+        known = self.request | self.described | self.item
+        for name, field in (self.ranking.request | self.ranking.item).items():
+            if known.get(name) != field:
+                raise ValueError(f"`ranking` reads {name} otherwise than the bundle's own features say")
+        return self
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """Labels that the ranker scores beside the one that it ranks by."""
+        return () if self.ranking is None else self.ranking.heads
 
     @model_validator(mode="after")
     def _there_is_something_to_recommend(self) -> Self:
@@ -260,15 +295,17 @@ class Manifest(Description):
             if "\\" in name or "\0" in name or path.is_absolute() or ".." in path.parts or str(path) != name:
                 raise ValueError(f"{name!r} is no plain path inside the bundle")
         known = info.data  # what else is wrong is said already
-        absent = [n for n in required(known.get("kind", "two_tower"), known.get("version", 1)) if n not in files]
+        needed = required(known.get("kind", "two_tower"), known.get("version", 1), known.get("ranking") is not None)
+        absent = [name for name in needed if name not in files]
         if absent:
             raise ValueError(f"required files are not listed: {', '.join(absent)}")
         return files
 
 
-def required(kind: Kind, version: int) -> tuple[str, ...]:
+def required(kind: Kind, version: int, ranks: bool = False) -> tuple[str, ...]:
     """Files without which nothing can be served."""
-    return (*(f"{graph_folder(graph, version)}/{SAVED_MODEL}" for graph in _GRAPHS[kind]), *_FILES[kind])
+    graphs = (*_GRAPHS[kind], *((RANKER,) if ranks else ()))
+    return (*(f"{graph_folder(graph, version)}/{SAVED_MODEL}" for graph in graphs), *_FILES[kind])
 
 
 def age_inputs(fields: Mapping[str, RawField]) -> dict[str, str]:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.json
-import pyarrow.parquet as pq
 
 from recsys.bundle.manifest import CategoricalField, Manifest, MultiValuedField, NumericField, RawField
 from recsys.bundle.requests import RequestEncoder, text_of
+from recsys.bundle.table_file import read_table
 from recsys.bundle.users import RAW
 from recsys.errors import DataError, Problem, RequestError
 
@@ -85,7 +82,7 @@ class NewItems:
             DataError: the file cannot be read, or lacks a column.
             RequestError: as `of` says.
         """
-        table, columns, fields = _table(path), manifest.item_columns, manifest.item | manifest.described
+        table, columns, fields = read_table(path, "items"), manifest.item_columns, manifest.item | manifest.described
         wanted = {name: columns.get(name, name) for name in (ID, TITLE, *fields)}
         found = {}
         for name, column in wanted.items():
@@ -117,29 +114,6 @@ class NewItems:
         arrays = {name: columns.get(name, none) for name in schema.names}
         arrays |= {"deleted": [False] * len(self.ids)} if "deleted" in schema.names else {}
         return pa.table({name: pa.array(values, schema.field(name).type) for name, values in arrays.items()}, schema)
-
-
-def _table(path: Path) -> pa.Table:
-    try:
-        match path.suffix.lower():
-            case ".parquet":
-                return pq.read_table(path)
-            case ".csv":
-                with path.open(encoding="utf-8") as file:
-                    names = file.readline().rstrip("\r\n")
-                # Everything as text: "007" is a category as good as 7. Numbers are read where a feature wants them.
-                header = pyarrow.csv.read_csv(pa.py_buffer(f"{names}\n".encode())).column_names
-                options = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(header, pa.string()))
-                return pyarrow.csv.read_csv(path, convert_options=options)
-            case ".jsonl" | ".ndjson":
-                return pa.Table.from_pylist([json.loads(line) for line in path.read_text("utf-8").splitlines() if line])
-    except FileNotFoundError:
-        raise DataError(str(path), "no such file", "a file of items", "name another") from None
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise DataError(
-            str(path), f"cannot be read ({error})", "Parquet, CSV or JSON lines", "write it again"
-        ) from error
-    raise DataError(str(path), "no known kind of file", "*.parquet, *.csv or *.jsonl", "name another")
 
 
 def _canonical(field: RawField, value: Any) -> Any:

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from recsys.errors import BundleError, RequestError
+from recsys.ragged import Ragged
 
 RAW = "raw."
 """Prefix of the columns that hold raw feature values."""
@@ -69,11 +70,13 @@ class Users:
 
     def __init__(self, table: pa.Table, place: str) -> None:
         """Args: `table` in contiguous columns; `place` names the file in errors. Raises `BundleError`."""
-        self._table = table
+        self.table = table
+        """A row for each user, with the columns that the bundle needs."""
+        self._whole: dict[str, Ragged] = {}
         self._rows = Texts(table["user"], f"{place}: column user")
 
     def __len__(self) -> int:
-        return self._table.num_rows
+        return self.table.num_rows
 
     def row(self, user: str) -> int:
         """The row of a user.
@@ -95,8 +98,8 @@ class Users:
     def features(self, row: int) -> dict[str, Any]:
         """The user's raw features by name, null for missing."""
         return {
-            name.removeprefix(RAW): self._table[name][row].as_py()
-            for name in self._table.column_names
+            name.removeprefix(RAW): self.table[name][row].as_py()
+            for name in self.table.column_names
             if name.startswith(RAW)
         }
 
@@ -106,12 +109,33 @@ class Users:
 
     def history_time(self, row: int) -> NDArray[np.int64] | None:
         """Times of the history's events, in the manifest's `timestamp_unit`; None where the data have no time."""
-        return self._list("history_time", row, np.int64) if "history_time" in self._table.column_names else None
+        return self._list("history_time", row, np.int64) if "history_time" in self.table.column_names else None
+
+    def newest(self, column: str, rows: NDArray[np.integer], length: int) -> Ragged:
+        """The last `length` values of a column of lists (`history`, `history_time`) of these users, oldest first."""
+        lists = self._lists(column)
+        stop = lists.offsets[1:][rows]
+        return Ragged.from_slices(lists.values, np.maximum(lists.offsets[:-1][rows], stop - length), stop)
+
+    def all_seen(self, rows: NDArray[np.integer]) -> Ragged:
+        """As `seen`, of these users."""
+        return self._lists("seen").take(rows)
+
+    def _lists(self, column: str) -> Ragged:
+        """A column whole: views of what Arrow holds, made on first use."""
+        if column not in self._whole:
+            array = self.table[column].cast(pa.large_list(self.table.schema.field(column).type.value_type))
+            lists = array.combine_chunks()
+            offsets = lists.offsets.to_numpy()
+            first, last = int(offsets[0]), int(offsets[-1])
+            values = lists.values.to_numpy(zero_copy_only=False)[first:last]
+            self._whole[column] = Ragged(values, offsets - first)
+        return self._whole[column]
 
     def seen(self, row: int) -> NDArray[np.int32]:
         """Item indices that the user has met, in no order that counts."""
         return self._list("seen", row, np.int32)
 
     def _list(self, column: str, row: int, dtype: type[Any]) -> NDArray[Any]:
-        values = self._table[column][row].values
+        values = self.table[column][row].values
         return np.empty(0, dtype) if values is None else values.to_numpy(zero_copy_only=False).astype(dtype)

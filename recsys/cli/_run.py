@@ -20,6 +20,10 @@ ExperimentArgument = Annotated[
 ]
 RunsOption = Annotated[Path, typer.Option("--runs", metavar="DIR", help="Where run directories are made.")]
 RUNS = Path("runs")
+RankerOption = Annotated[
+    Path | None,
+    typer.Option("--ranker", metavar="RUN", help="A trained ranker's run: both together, retrieve then rank."),
+]
 PlanOption = Annotated[
     Path | None,
     typer.Option("--plan", metavar="DIR", help="A plan of smaller tables, in place of embeddings.plan in the YAML."),

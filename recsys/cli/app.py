@@ -27,6 +27,7 @@ from recsys.cli import (
     inspect,
     items,
     plan,
+    predict,
     prepare,
     quickstart,
     recommend,
@@ -81,6 +82,7 @@ app.add_typer(plan.app, name="plan")
 app.add_typer(items.app, name="items")
 app.add_typer(features.app, name="features")
 app.command()(recommend.recommend)
+app.command()(predict.predict)
 app.command()(serve.serve)
 app.add_typer(config.app, name="config")
 app.add_typer(data.app, name="data")

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from recsys.cli._evaluation import print_record
 from recsys.cli._output import JsonOption, Output, SetOption
-from recsys.cli._run import RUNS, ExperimentArgument, PlanOption, RunsOption, open_experiment
+from recsys.cli._run import RUNS, ExperimentArgument, PlanOption, RankerOption, RunsOption, open_experiment
 
-RankerOption = Annotated[
-    Path | None,
-    typer.Option("--ranker", metavar="RUN", help="A trained ranker's run: evaluate both, retrieve then rank."),
-]
 CandidatesOption = Annotated[
     int | None, typer.Option("--candidates", min=1, help="With --ranker: items retrieved for each user. [default: 500]")
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from recsys._compat import tf
 from recsys.bundle import Bundle, TableFacts
-from recsys.bundle.layout import GRAPHS
+from recsys.bundle.layout import ITEM_TOWER, QUERY_TOWER, RANKER, RETRIEVER
 from recsys.data.dataset import MISSING, CategoricalInfo, FeatureInfo, FingerprintInfo, NumericInfo
 from recsys.data.prepared import Prepared
 from recsys.embeddings.addressing import vocabulary_of, vocabulary_rows
@@ -86,9 +86,22 @@ def inspect_bundle(bundle: Bundle) -> tuple[TableHealth, ...]:
     Raises:
         BundleError: it does not tell of its tables.
     """
-    facts = bundle.manifest.tables
+    manifest, found = bundle.manifest, list[TableHealth]()
+    if manifest.kind == "two_tower":
+        found += _served_tables(bundle, manifest.tables, (QUERY_TOWER, ITEM_TOWER, RETRIEVER))
+    if manifest.ranking is not None:
+        tables = _served_tables(bundle, manifest.ranking.tables, (RANKER,))
+        both = bool(found)  # two stages may have tables of one name
+        found += [replace(each, name=f"{RANKER} {each.name}") if both else each for each in tables]
+    return tuple(found)
+
+
+def _served_tables(bundle: Bundle, facts: Sequence[TableFacts], stage: tuple[str, ...]) -> tuple[TableHealth, ...]:
+    """Of one stage's SavedModels; a retriever comes last, which needs ScaNN to be loaded, and has no table that the
+    query tower has not.
+    """
     names = [table.name for table in facts]
-    folders = [folder for name in GRAPHS if (folder := bundle.graph_folder(name)).exists()]
+    folders = [folder for name in stage if (folder := bundle.graph_folder(name)).exists()]
     sizes = [stored_bytes(folder / "variables" / "variables", "tables", names) for folder in folders]
     untold = not facts or any(not any(size[name] for size in sizes) for name in names)
     if untold:

@@ -1,4 +1,5 @@
 from .exporter import Provenance as Provenance
+from .exporter import RankingStage as RankingStage
 from .exporter import export_ranker as export_ranker
 from .exporter import export_two_tower as export_two_tower
 from .signatures import Encoder as Encoder

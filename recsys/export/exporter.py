@@ -9,8 +9,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
+from recsys._compat import tf
 from recsys.bundle import Bundle, BundleWriter, Description, IndexFacts, TableFacts, fields_of
+from recsys.bundle.filters import TRAIN_COUNT
+from recsys.bundle.golden import Stages, write_golden
 from recsys.bundle.layout import (
     COMPLEMENT_INDEX,
     COMPLEMENT_INPUTS,
@@ -21,8 +25,10 @@ from recsys.bundle.layout import (
     RANKER,
     USERS,
 )
-from recsys.bundle.manifest import AlignmentFacts, described_of
+from recsys.bundle.manifest import AlignmentFacts, RankingFacts, described_of
+from recsys.bundle.requests import Arrays
 from recsys.bundle.retrieval_parts import RetrievalFacts, index_facts, write_retrieval
+from recsys.bundle.users import Users
 from recsys.data.dataset import SequenceInfo
 from recsys.data.prepared import Prepared
 from recsys.embeddings.bitmap import is_index
@@ -36,6 +42,9 @@ from recsys.export.gates import refuse_collapsed
 from recsys.export.signatures import Encoder, RankerModule, TowerModule
 from recsys.models.ranker import Ranker
 from recsys.models.two_tower import TwoTower
+from recsys.retrieval.exact import ExactIndex
+from recsys.retrieval.index import Vectors
+from recsys.retrieval.scann_index import ScannIndex
 from recsys.schema.config import MultiValued, Role, SchemaConfig
 
 SHOWN = 20
@@ -52,6 +61,15 @@ class Provenance:
     """Of the test part."""
 
 
+@dataclass(frozen=True)
+class RankingStage:
+    """A ranker that puts in order what a two_tower finds."""
+
+    model: Ranker
+    """Trained."""
+    provenance: Provenance
+
+
 def export_two_tower(
     model: TwoTower,
     prepared: Prepared,
@@ -60,6 +78,7 @@ def export_two_tower(
     provenance: Provenance,
     complements: Complements | None = None,
     align_to: Bundle | None = None,
+    ranker: RankingStage | None = None,
 ) -> Path:
     """Writes the next bundle under `bundles`; returns its folder.
 
@@ -71,6 +90,7 @@ def export_two_tower(
         provenance: of the manifest.
         complements: what goes with items, if that is asked for.
         align_to: the bundle to whose vectors the new ones are turned.
+        ranker: a second stage, trained on the same prepared data.
 
     Raises:
         ExportError: a table cannot be stored as it is to be served; the item vectors have collapsed; the index does not
@@ -88,12 +108,12 @@ def export_two_tower(
         vectors, queries = vectors @ rotation, replace(queries, vectors=queries.vectors @ rotation)
     index = tuned_index(vectors, config.index, queries, prepared.info.name)
     with BundleWriter(bundles) as writer:
-        query, item = _encoder(prepared, "user", "context"), _encoder(prepared, "item")
-        TowerModule(model.query_tower, query, served, rotation).save(writer.graph(QUERY_TOWER))
-        TowerModule(model.item_tower, item, served, rotation).save(writer.graph(ITEM_TOWER))
+        tower = TowerModule(model.query_tower, _encoder(prepared, "user", "context"), served, rotation)
+        tower.save(writer.graph(QUERY_TOWER))
+        item_tower = TowerModule(model.item_tower, _encoder(prepared, "item"), served, rotation)
+        item_tower.save(writer.graph(ITEM_TOWER))
         facts = write_retrieval(writer, index, prepared.items["item"], config.retriever_k)
         pq.write_table(query_table(prepared, queries), writer.path(QUERIES))
-        tables = table_facts(model.embeddings, served)
         beside = None
         if complements is not None:
             np.save(writer.path(COMPLEMENT_INPUTS), complements.inputs, allow_pickle=False)
@@ -102,12 +122,13 @@ def export_two_tower(
         _finish(
             writer,
             prepared,
-            tables,
             provenance,
+            tables=table_facts(model.embeddings, served),
             embedding_dim=vectors.shape[1],
-            retrieval=facts,
+            retriever=_WrittenRetriever(tower, index, facts),
             complements=beside,
             alignment=None if alignment is None else alignment.facts,
+            ranker=None if ranker is None else _write_ranker(writer, prepared, ranker),
         )
     return writer.folder
 
@@ -124,30 +145,87 @@ def export_ranker(model: Ranker, prepared: Prepared, bundles: Path, provenance: 
     Raises:
         ExportError: a table cannot be stored as it is to be served.
     """
-    served = model.embeddings.serve()
     with BundleWriter(bundles) as writer:
-        RankerModule(model, _encoder(prepared, "user", "context", "item"), served).save(writer.graph(RANKER))
-        further = tuple(model.config.further_heads)
-        _finish(writer, prepared, table_facts(model.embeddings, served), provenance, heads=further)
+        _finish(writer, prepared, provenance, ranker=_write_ranker(writer, prepared, RankingStage(model, provenance)))
     return writer.folder
+
+
+@dataclass(frozen=True)
+class _WrittenRetriever:
+    """What was written of the first stage, and what answers golden requests as it should."""
+
+    tower: TowerModule
+    index: ExactIndex | ScannIndex
+    facts: RetrievalFacts
+
+    def embed(self, arrays: Arrays) -> Vectors:
+        """[B, d] the trained query tower's vectors."""
+        return np.asarray(self.tower.embed(_tensors(arrays)))
+
+
+@dataclass(frozen=True)
+class _WrittenRanker:
+    """Likewise of the second."""
+
+    module: RankerModule
+    facts: RankingFacts
+
+    def rank(self, arrays: Arrays) -> NDArray[np.float32]:
+        """[B] the trained ranker's scores."""
+        return np.asarray(self.module.scores(_tensors(arrays))["score"])
+
+
+def _tensors(arrays: Arrays) -> dict[str, tf.Tensor]:
+    return {name: tf.constant(a, tf.string if a.dtype == object else tf.float32) for name, a in arrays.items()}
+
+
+def _write_ranker(writer: BundleWriter, prepared: Prepared, stage: RankingStage) -> _WrittenRanker:
+    model, schema = stage.model, prepared.info.table_schema
+    served = model.embeddings.serve()
+    module = RankerModule(model, _encoder(prepared, "user", "context", "item"), served)
+    module.save(writer.graph(RANKER))
+    facts = RankingFacts(
+        name=stage.provenance.name,
+        request=fields_of(schema, "user", "context"),
+        item=fields_of(schema, "item"),
+        heads=tuple(model.config.further_heads),
+        metrics=stage.provenance.metrics,
+        tables=table_facts(model.embeddings, served),
+        config_digest=stage.provenance.config_digest,
+    )
+    return _WrittenRanker(module, facts)
 
 
 def _finish(
     writer: BundleWriter,
     prepared: Prepared,
-    tables: tuple[TableFacts, ...],
     provenance: Provenance,
+    tables: tuple[TableFacts, ...] = (),
     embedding_dim: int | None = None,
-    retrieval: RetrievalFacts | None = None,
+    retriever: _WrittenRetriever | None = None,
     complements: IndexFacts | None = None,
     alignment: AlignmentFacts | None = None,
-    heads: tuple[str, ...] = (),
+    ranker: _WrittenRanker | None = None,
 ) -> None:
-    """Writes what bundles of every kind hold: items, users and the description."""
-    pq.write_table(served_items(prepared), writer.path(ITEMS))
-    pq.write_table(served_users(prepared), writer.path(USERS))
+    """Writes what bundles of every kind hold: items, users, golden requests and the description."""
+    items, users = served_items(prepared), served_users(prepared).combine_chunks()
+    pq.write_table(items, writer.path(ITEMS))
+    pq.write_table(users, writer.path(USERS))
     schema, time = prepared.info.table_schema, prepared.events.time
     time = None if time is None or not len(time) else time  # a log without users or items has no history to be timed
+    unit = schema.timestamp_unit if time is not None else None
+    stages = Stages(
+        users=Users(users, USERS),
+        items=items,
+        request=fields_of(schema, "user", "context"),
+        unit=unit,
+        embed=None if retriever is None else retriever.embed,
+        index=None if retriever is None else retriever.index,
+        ranking=None if ranker is None else ranker.facts,
+        rank=None if ranker is None else ranker.rank,
+    )
+    write_golden(writer, stages)
+    retrieval = None if retriever is None else retriever.facts
     writer.describe(
         Description(
             name=provenance.name,
@@ -169,11 +247,11 @@ def _finish(
             },
             complements=complements,
             alignment=alignment,
-            heads=heads,
+            ranking=None if ranker is None else ranker.facts,
             tables=tables,
             config_digest=provenance.config_digest,
             data_digest=prepared.info.digest,
-            timestamp_unit=schema.timestamp_unit if time is not None else None,
+            timestamp_unit=unit,
             data_time=int(time.max()) if time is not None else None,
         )
     )
@@ -210,10 +288,10 @@ def query_table(prepared: Prepared, queries: Queries) -> pa.Table:
 
 
 def served_items(prepared: Prepared) -> pa.Table:
-    """The bundle's `items.parquet`: what a person, a filter or the item tower needs of the catalogue."""
+    """The bundle's `items.parquet`: what a person, a filter or a model needs of the catalogue, and what is popular."""
     described = [name for name, info in prepared.info.features.items() if info.role == "item"]
     inputs = [f"raw.{name}" for name in described]
-    return prepared.items.select(_there(prepared.items, "item", "title", *inputs))
+    return prepared.items.select(_there(prepared.items, "item", "title", TRAIN_COUNT, *inputs))
 
 
 def served_users(prepared: Prepared) -> pa.Table:

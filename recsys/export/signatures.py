@@ -150,7 +150,7 @@ class RankerModule(tf.Module):
         self.encoder = encoder
         self.ranker = ranker
         self.served = dict(served)
-        self.serve = tf.function(self._serve, autograph=False).get_concrete_function(encoder.specs())
+        self.serve = tf.function(self.scores, autograph=False).get_concrete_function(encoder.specs())
         explain = tf.function(self._explain, autograph=False)
         self.explain = explain.get_concrete_function(encoder.specs()) if ranker.weighs else None
         one_user = self._one_user()
@@ -178,7 +178,8 @@ class RankerModule(tf.Module):
         looks = self.ranker.looks({"query": self.encoder.encode(raw), "item": {}}, self.served)
         return looks | {"fields": tf.constant(self.ranker.field_names)}
 
-    def _serve(self, raw: Batch) -> Batch:
+    def scores(self, raw: Batch) -> Batch:
+        """[B] `logit`, `score` and `score_NAME` of raw features."""
         return self._scores(
             self.ranker.head_logits({"query": self.encoder.encode(raw), "item": {}}, served=self.served)
         )

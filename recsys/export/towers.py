@@ -18,11 +18,14 @@ from numpy.typing import NDArray
 
 from recsys._compat import tf
 from recsys.bundle import BundleWriter, Description, RequestEncoder
+from recsys.bundle.filters import TRAIN_COUNT
+from recsys.bundle.golden import Stages, write_golden
 from recsys.bundle.layout import ITEM_TOWER, ITEMS, QUERIES, QUERY_TOWER, USERS
 from recsys.bundle.manifest import CategoricalField, MultiValuedField, NumericField, RawField
 from recsys.bundle.requests import text_of
 from recsys.bundle.retrieval_parts import write_retrieval
 from recsys.bundle.tower import ServedGraph
+from recsys.bundle.users import Users
 from recsys.errors import DataError, ExportError
 from recsys.evaluation.config import EvaluationConfig
 from recsys.evaluation.recommenders import Nearest
@@ -132,8 +135,12 @@ def export_towers(
         count = np.bincount(seen.values, minlength=len(items.rows))
         task = Task(relevant.take(asking), seen.take(asking), count)
         metrics = evaluate_retrieval(Nearest(index, queries), task, evaluation).summary()
-        pq.write_table(items.table, writer.path(ITEMS))
-        pq.write_table(_with_histories(people, seen, relevant), writer.path(USERS))
+        catalogue_table = items.table.append_column(TRAIN_COUNT, pa.array(count))
+        users_table = _with_histories(people, seen, relevant)
+        pq.write_table(catalogue_table, writer.path(ITEMS))
+        pq.write_table(users_table, writer.path(USERS))
+        asked = ServedGraph(writer.graph(QUERY_TOWER), RequestEncoder(people.fields).inputs, "embedding")
+        write_golden(writer, Stages(Users(users_table, USERS), catalogue_table, people.fields, None, asked, index))
         pq.write_table(_query_table(people, tuned_by), writer.path(QUERIES))
         facts = write_retrieval(writer, index, items.table["item"], retrieval.retriever_k)
         writer.describe(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from recsys.bundle.manifest import IndexFacts, Manifest
+from recsys.bundle.manifest import IndexFacts, Manifest, TableFacts
 from recsys.embeddings.health_record import HealthRecord, TableHealth
 from recsys.report.charts import LineChart, Point, Rule, Series, size
 from recsys.report.document import Block, Cell, Column, Facts, Section, Table, Text, Tone
@@ -143,7 +143,8 @@ def bundle_section(manifest: Manifest, folder: Path, curve: Curve | None) -> Sec
         ("bundle", f"{folder}, written {manifest.created:%Y-%m-%d %H:%M} UTC"),
         ("on disk", size(sum(each.bytes for each in manifest.files.values()))),
         ("catalogue", f"{manifest.catalogue_size:,} items"),
-        ("tables, each copy", ", ".join(f"{t.name} {size(t.bytes)} ({t.precision})" for t in manifest.tables)),
+        ("tables, each copy", _tables(manifest.tables)),
+        ("the ranker's tables", _tables(() if manifest.ranking is None else manifest.ranking.tables)),
     ]
     blocks: list[Block] = [Facts(facts=tuple((name, text) for name, text in facts if text))]
     if manifest.index is not None:
@@ -151,6 +152,10 @@ def bundle_section(manifest: Manifest, folder: Path, curve: Curve | None) -> Sec
     if curve is not None and curve.points:
         blocks.append(_curve_chart(curve))
     return Section(id="served", title="What is served", blocks=tuple(blocks))
+
+
+def _tables(facts: Sequence[TableFacts]) -> str:
+    return ", ".join(f"{each.name} {size(each.bytes)} ({each.precision})" for each in facts)
 
 
 def _curve_chart(curve: Curve) -> LineChart:

@@ -99,7 +99,7 @@ def test_a_fresh_process_says_what_the_masked_model_says(exported: Exported, tmp
     found = in_a_fresh_process(bundle, pairs, tmp_path)
     for size in (1_000, 7, 1):
         np.testing.assert_allclose(found[f"logit_{size}"], masked, rtol=0, atol=1e-5)
-    facts = {table.name: table.bytes for table in Bundle.load(bundle).manifest.tables}
+    facts = {table.name: table.bytes for table in Bundle.load(bundle).ranking.tables}
     assert {name: facts[name] for name in plan.tables} == {name: each.bytes() for name, each in plan.tables.items()}
 
 

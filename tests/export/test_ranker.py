@@ -130,7 +130,7 @@ def test_the_manifest_says_that_it_ranks(bundle: Path) -> None:
     loaded = Bundle.load(bundle)
     manifest = loaded.manifest
     assert (manifest.kind, manifest.index, manifest.embedding_dim) == ("ranker", None, None)
-    assert [table.precision for table in manifest.tables] == list(LOW.values())
+    assert [table.precision for table in manifest.ranking.tables] == list(LOW.values())
     assert len(loaded.users) == USERS
     assert loaded.items.num_rows == manifest.catalogue_size == ITEMS
     assert pq.read_schema(bundle / "items.parquet").names[0] == "item"
@@ -143,5 +143,5 @@ def test_it_recommends_nothing_and_two_towers_rank_nothing(bundle: Path, exporte
     for part in ("index", "item_tower"):
         with pytest.raises(BundleError, match="kind: ranker"):
             getattr(Bundle.load(bundle), part)
-    with pytest.raises(BundleError, match="kind: two_tower; expected ranker"):
+    with pytest.raises(BundleError, match="ranking: there is no ranker in this bundle"):
         Bundle.load(exported.bundle).score([{}])
