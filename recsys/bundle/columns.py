@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -82,6 +82,23 @@ def known_queries(
             ages = (latest[times.row_of_value] - times.values) / PER_SECOND[unit]
             arrays[f"{name}.age"] = _padded(times, ages, 0.0, np.float32)
     return arrays
+
+
+def stacked(parts: Sequence[Arrays]) -> Arrays:
+    """Encoded requests (or items) of the same features, one after the other, padded to one width."""
+    return {name: _stack([part[name] for part in parts]) for name in parts[0]}
+
+
+def _stack(arrays: list[NDArray[Any]]) -> NDArray[Any]:
+    width = max(array.shape[-1] for array in arrays)
+    fill = "" if arrays[0].dtype == object else 0.0
+    wide = [
+        array
+        if array.ndim == 1 or array.shape[1] == width
+        else np.pad(array, ((0, 0), (0, width - array.shape[1])), constant_values=fill)
+        for array in arrays
+    ]
+    return np.concatenate(wide)
 
 
 def _array(field: RawField, column: pa.Array) -> NDArray[Any]:

@@ -28,6 +28,8 @@ EXPLAIN = "explain"
 """The ranker's signature that says what its layers looked at, where they weigh fields or events."""
 RANK = "rank"
 """The ranker's signature for one user and K items."""
+RANK_MANY, QUERY_OF = "rank_many", "query_of"
+"""That for U users and K items, and its input that says whose candidate each item is."""
 Kind = Literal["two_tower", "ranker"]
 """What is served: items for a query (which a ranker may put in order), or scores of given pairs alone."""
 _GRAPHS: dict[Kind, tuple[str, ...]] = {"two_tower": (QUERY_TOWER, ITEM_TOWER), "ranker": ()}

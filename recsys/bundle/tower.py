@@ -33,6 +33,7 @@ class ServedGraph:
         import tensorflow as tf
 
         self._tf, self._folder, self._output = tf, folder, output
+        self._types = {"O": tf.string, "i": tf.int32}
         try:
             self._model = tf.saved_model.load(str(folder))  # kept: the signature does not hold its variables
             self._signature = self._model.signatures["serving_default"]
@@ -91,9 +92,7 @@ class ServedGraph:
 
     def _run(self, signature: Any, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         tensors = {
-            signature_name(name): self._tf.constant(
-                array, self._tf.string if array.dtype == object else self._tf.float32
-            )
+            signature_name(name): self._tf.constant(array, self._types.get(array.dtype.kind, self._tf.float32))
             for name, array in arrays.items()
         }
         return {name: tensor.numpy() for name, tensor in signature(**tensors).items()}

@@ -143,6 +143,20 @@ class EmbeddingCollection(keras.layers.Layer):
         count = tf.shape(items.groups[0].values)[0] if items.groups else 0
         return _joined(list(self.features), self(query, served=served), items, lambda v: tf.repeat(v, count, 0))
 
+    def pairs(
+        self, query: Batch, item: Batch, query_of: tf.Tensor, served: Mapping[str, ServedRows] | None = None
+    ) -> Embedded:
+        """K pairs of an item and one of U users: as `call` has them, but each user's features are looked up once.
+
+        Args:
+            query: user and context features of U users.
+            item: those of K items.
+            query_of: [K] whose candidate each item is.
+            served: as for `call`.
+        """
+        users = self(query, served=served).gathered(query_of)
+        return _joined(list(self.features), users, self(item, served=served), lambda v: v)
+
     def at_moments(self, query: Batch, row: tf.Tensor, training: bool = False) -> Embedded:
         """n moments of B users: the context's vectors [n, D], and the users', looked up once and gathered. Sequences
         stay [B, T, D].

@@ -83,6 +83,16 @@ class Embedded:
         widths = {name: int(group.values.shape[2]) for group in self.groups for name in group.names}
         return [(name, widths[name]) for name in self.order]
 
+    def gathered(self, row: tf.Tensor) -> Embedded:
+        """The rows [K] of all vectors and sequences, in that order."""
+        groups = [Group(group.names, tf.gather(group.values, row)) for group in self.groups]
+        sequences = {
+            name: Padded(tf.gather(padded.values, row), tf.gather(padded.mask, row))
+            for name, padded in self.sequences.items()
+        }
+        attention = None if self.attention is None else self.attention.gathered(row)
+        return Embedded(self.order, groups, sequences, attention)
+
     def _runs(self) -> list[tf.Tensor]:
         """Slices [B, F, D] of the groups, as long as the order allows, that make up the order."""
         place = {name: (g, f) for g, group in enumerate(self.groups) for f, name in enumerate(group.names)}

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from recsys._compat import tf
-from recsys.bundle.manifest import EXPLAIN, RANK, further_score
+from recsys.bundle.manifest import EXPLAIN, QUERY_OF, RANK, RANK_MANY, further_score
 from recsys.data.config import MAIN_LABEL
 from recsys.data.dataset import MISSING, CategoricalInfo, FeatureInfo, FingerprintInfo, SequenceInfo, VectorInfo
 from recsys.data.encoding import FINGERPRINTS
@@ -137,7 +137,8 @@ class TowerModule(tf.Module):
 
 class RankerModule(tf.Module):
     """A ranker that takes raw features: what `ranker/` holds. Its signature `serving_default` scores pairs, B users and
-    B items; `rank` scores K items for one user, whose features and history come once, and are worked on once.
+    B items; `rank` scores K items for one user, whose features and history come once, and are worked on once;
+    `rank_many` scores K items for U users, and takes `query_of` [K] beside them.
 
     Args:
         ranker: the trained model.
@@ -153,26 +154,28 @@ class RankerModule(tf.Module):
         self.serve = tf.function(self.scores, autograph=False).get_concrete_function(encoder.specs())
         explain = tf.function(self._explain, autograph=False)
         self.explain = explain.get_concrete_function(encoder.specs()) if ranker.weighs else None
-        one_user = self._one_user()
-        rank = tf.function(self._rank, autograph=False)
-        self.rank = rank.get_concrete_function(one_user) if one_user else None
-
-    def _one_user(self) -> dict[str, tf.TensorSpec]:
-        """Inputs of one user and K items; none where there are features of the ones or the others alone."""
-        specs = self.encoder.specs()
-        items = {name: spec for name, spec in specs.items() if self.encoder.role_of(name) == "item"}
-        user = {
-            name: tf.TensorSpec([1, *spec.shape[1:]], spec.dtype, spec.name)
+        specs = encoder.specs()
+        items = {name for name in specs if encoder.role_of(name) == "item"}
+        one_user = {
+            name: spec if name in items else tf.TensorSpec([1, *spec.shape[1:]], spec.dtype, spec.name)
             for name, spec in specs.items()
-            if name not in items
         }
-        return user | items if user and items else {}
+        self.rank, self.rank_many = None, None
+        if 0 < len(items) < len(specs):  # nothing is to be gained where there are features of users or items alone
+            query_of = tf.TensorSpec([None], tf.int32, QUERY_OF)
+            self.rank = tf.function(self._rank, autograph=False).get_concrete_function(one_user)
+            self.rank_many = tf.function(self._rank_many, autograph=False).get_concrete_function(specs, query_of)
 
     def _rank(self, raw: Batch) -> Batch:
+        return self._scores(self.ranker.candidate_logits(self._encoded(raw), served=self.served))
+
+    def _rank_many(self, raw: Batch, query_of: tf.Tensor) -> Batch:
+        return self._scores(self.ranker.pair_logits(self._encoded(raw), query_of, served=self.served))
+
+    def _encoded(self, raw: Batch) -> dict[str, Batch]:
         encoded = self.encoder.encode(raw)
         item = {name: values for name, values in encoded.items() if self.encoder.role_of(name) == "item"}
-        query = {name: values for name, values in encoded.items() if name not in item}
-        return self._scores(self.ranker.candidate_logits({"query": query, "item": item}, served=self.served))
+        return {"query": {name: values for name, values in encoded.items() if name not in item}, "item": item}
 
     def _explain(self, raw: Batch) -> Batch:
         looks = self.ranker.looks({"query": self.encoder.encode(raw), "item": {}}, self.served)
@@ -191,7 +194,7 @@ class RankerModule(tf.Module):
 
     def save(self, path: Path) -> None:
         """Writes the SavedModel."""
-        further = {EXPLAIN: self.explain, RANK: self.rank}
+        further = {EXPLAIN: self.explain, RANK: self.rank, RANK_MANY: self.rank_many}
         made = {name: function for name, function in further.items() if function is not None}
         save_served(self.serve, self.encoder, self.served, path, made)
 

@@ -139,6 +139,19 @@ class Ranker(EmbeddingModel):
         history = None if self._history is None else self._history.of_candidates(embedded)
         return self._log_odds(self._read_out(embedded, history, training=False))
 
+    def pair_logits(
+        self, batch: Batch, query_of: tf.Tensor, served: Mapping[str, ServedRows] | None = None
+    ) -> dict[str, tf.Tensor]:
+        """As `head_logits`, of K items for U users, [K]: several requests at once.
+
+        Args:
+            batch: `query` of U users, `item` of K items.
+            query_of: [K] whose candidate each item is.
+            served: by table, rows to read in place of the trained ones.
+        """
+        embedded = self.embeddings.pairs(batch["query"], batch["item"], query_of, served)
+        return self._log_odds(self._of_vectors(embedded, training=False)[0])
+
     def _interact(self, embedded: Embedded, vectors: list[tf.Tensor], training: bool) -> list[tf.Tensor]:
         """What the interaction makes of the features and the history; without one, these themselves."""
         if self._cross is not None:

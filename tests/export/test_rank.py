@@ -111,6 +111,23 @@ def test_candidates_have_the_scores_of_pairs(
     assert bundle.rank(requests[1], []).shape == (0,)
 
 
+@pytest.mark.parametrize("bundle", SEQUENCES, indirect=True)
+def test_several_requests_in_one_call_have_the_scores_of_each(
+    bundle: Bundle, requests: list[dict[str, object]], items: list[dict[str, object]]
+) -> None:
+    """Histories, sets of values and numbers of candidates differ in length; one request has no candidates."""
+    counts = [7, 0, 20, 1, 3, 5]
+    queries = [bundle.query_encoder.encode([request]) for request in requests]
+    candidates = [bundle.item_encoder.encode(items[n : n + count]) for n, count in enumerate(counts)]
+    found = bundle.rank_many(queries, candidates)
+    assert [len(scores) for scores in found] == counts
+    for n, (request, count) in enumerate(zip(requests, counts, strict=True)):
+        np.testing.assert_allclose(found[n], bundle.rank(request, items[n : n + count]), rtol=1e-5, atol=1e-6)
+    (alone,) = bundle.rank_many(queries[2:3], [bundle.item_encoder.encode(items)])
+    np.testing.assert_allclose(alone, bundle.rank(requests[2], items), rtol=1e-5, atol=1e-6)
+    assert np.std(alone) > 0.001, "or the comparison could not fail"
+
+
 @ONE
 def test_a_process_with_tensorflow_alone_ranks(
     bundle: Bundle, requests: list[dict[str, object]], items: list[dict[str, object]], tmp_path: Path
