@@ -18,7 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from recsys.bundle import BundleWriter, Description, IndexFacts
+from recsys.bundle import BundleWriter, Description, IndexFacts, RequestEncoder, Users
+from recsys.bundle.golden import Stages, write_golden
 from recsys.bundle.manifest import (
     CategoricalField,
     MultiValuedField,
@@ -27,6 +28,7 @@ from recsys.bundle.manifest import (
     SequenceField,
     VectorField,
 )
+from recsys.bundle.tower import ServedGraph
 from recsys.retrieval import ExactIndex, Index
 
 DAY = 86_400
@@ -81,10 +83,11 @@ def write(
     users: pa.Table = USERS,
     facts: IndexFacts = EXACT,
     beside: tuple[np.ndarray, np.ndarray] | None = None,
+    golden: bool = False,
     **changes: Any,
 ) -> Path:
     """Write the tiny bundle as the next one in `bundles`, with changes to its description, and with what goes `beside`
-    items by these input and output vectors.
+    items by these input and output vectors, and with `golden` requests.
     """
     with BundleWriter(bundles) as writer:
         save_towers(writer)
@@ -96,6 +99,10 @@ def write(
             np.save(writer.path("complements", "vectors.npy"), beside[0])
             ExactIndex(beside[1]).save(writer.path("complements", "index"))
             changes["complements"] = EXACT
+        if golden:
+            tower = ServedGraph(writer.graph("query_tower"), RequestEncoder(REQUEST).inputs, "embedding")
+            stages = Stages(Users(users, "users"), items, REQUEST, "s", tower, index or ExactIndex(VECTORS))
+            write_golden(writer, stages)
         writer.describe(description(index=facts, **changes))
     return writer.folder
 
