@@ -40,9 +40,7 @@ class TwoStages:
         for experiment, kind in ((retriever, "two_tower"), (ranker, "ranker")):
             if experiment.config.model.kind != kind:
                 found = f"holds a {experiment.config.model.kind}"
-                raise ConfigError(
-                    str(experiment.folder), found, f"a {kind}", "recsys COMMAND TWO_TOWER --ranker RANKER"
-                )
+                raise ConfigError(str(experiment.folder), found, f"a {kind}", "name them so: TWO_TOWER --ranker RANKER")
         self._retriever, self._ranker, self._candidates = retriever, ranker, candidates
         self.name = f"{retriever.config.name}-with-{ranker.config.name}"
         self.folder: Path = retriever.folder.parent / self.name
