@@ -62,7 +62,7 @@ class Composed(Config):
     more: Annotated[Files | Other, Field(discriminator="kind")] | None = None
 
 
-SOURCES = "'files', 'public', 'simulated', 'simulated_histories' or 'served'"
+SOURCES = "'files', 'public', 'served', 'simulated' or 'simulated_histories'"
 GOOD = """\
 columns:
   user: user
