@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from recsys.config.base import Config
 from recsys.config.load import load
+from serving.features import SqliteStoreConfig, StoreConfig
 from serving.messages import MOST
+from serving.reranking import RulesConfig
 
 Port = Annotated[int, Field(ge=0, le=65_535)]
 
@@ -28,7 +30,7 @@ class Batching(Config):
 
     rows: PositiveInt = 32
     """So many at once, at most."""
-    delay: NonNegativeFloat = 5.0
+    delay: NonNegativeFloat = 1.0
     """Milliseconds that a call waits for the one before it to end, so as to go together with those that wait too, at
     most. Nobody waits while there is no other."""
 
@@ -61,12 +63,18 @@ class ServingConfig(Config):
     """Web processes."""
     threads: PositiveInt = 8
     """Requests that the model process works on at once."""
+    features: StoreConfig | None = None
+    """The online store of users; None for the bundle's own users alone."""
     candidates: PositiveInt = 500
     """Items retrieved for the ranker and the rules; without those as many as are asked for."""
     budgets: Budgets = Budgets()
     """Milliseconds by stage."""
     batching: Batching = Batching()
     """Of the query tower."""
+    rules: RulesConfig | None = None
+    """Of the last stage; None for the best ones in their order."""
+    journal: str | None = None
+    """A folder, relative to the YAML, in which changes of items outlive the server; None where they need not."""
     limits: Limits = Limits()
     """What a client may ask for."""
 
@@ -79,7 +87,11 @@ class ServingConfig(Config):
         """
         loaded = load(path, cls)
         config, folder = loaded.config, loaded.path.parent
-        if config.limits.keys is None:
-            return config
-        limits = config.limits.model_copy(update={"keys": str(folder / config.limits.keys)})
-        return config.model_copy(update={"limits": limits})
+        found: dict[str, Any] = {}
+        if config.limits.keys is not None:
+            found["limits"] = config.limits.model_copy(update={"keys": str(folder / config.limits.keys)})
+        if isinstance(config.features, SqliteStoreConfig):
+            found["features"] = config.features.model_copy(update={"path": str(folder / config.features.path)})
+        if config.journal is not None:
+            found["journal"] = str(folder / config.journal)
+        return config.model_copy(update=found)

@@ -152,22 +152,25 @@ class Why(Config):
     """Its place after retrieval, from 1; None for an item that a rule put there."""
     retrieval_score: float | None = None
     """The inner product of the query's and the item's embedding."""
+    ranked: int | None = None
+    """Its place after the ranker, from 1; None without one."""
     ranker_score: float | None = None
     """The ranker's probability."""
     history: dict[str, float] | None = None
     """Item -> what the ranker's layer over the history weighed it by, where it has one."""
     fields: dict[str, float] | None = None
     """Feature -> its share of the ranker's field attention, averaged over layers and heads, where it has one."""
-    rules: Many[Literal["pinned", "capped", "diversified", "explored"]] = ()
-    """What moved it, after the ranker."""
+    rules: Many[Literal["pinned", "explored"]] = ()
+    """What put it where it stands, after the ranker. What else moved, gave way to caps or to diversity."""
 
 
 class Recommended(Item):
     """An item with its score."""
 
-    score: float
+    score: float | None
     """What it was ordered by: the ranker's probability, or else the inner product of the query's and the item's
-    embedding. Comparable within one answer."""
+    embedding, or 1 / place among popular items. Comparable within one answer. None for an item that a rule put there
+    though it was not retrieved."""
     propensity: float | None = None
     """The probability with which it stands here, where the server explores."""
     why: Why | None = None

@@ -1,100 +1,135 @@
-"""From a request to an answer: features, retrieval, ranking, rules."""
+"""From a request to an answer: features, retrieve, rank, re-rank, respond."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
-from time import perf_counter
+import logging
+from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recsys.bundle.bundle import Bundle
-from recsys.errors import RequestError
-from recsys.ragged import Ragged
-from recsys.retrieval.index import Index, Neighbours
-from recsys.retrieval.index import Vectors as VectorArray
+from recsys.bundle.requests import Arrays
+from recsys.errors import ExportError, RequestError
+from serving.candidates import Candidates
 from serving.config import ServingConfig
+from serving.features import open_store
+from serving.journal import Journal
 from serving.messages import (
     Beside,
     BesideRequest,
     BundleName,
+    Degraded,
     EmbedRequest,
     Id,
     Item,
     ItemsRequest,
+    Ranked,
+    RankRequest,
     Recommendations,
-    Recommended,
     Request,
     Updated,
     Vectors,
 )
 from serving.profiles import Profile, Profiles
-from serving.shelf import LiveShelf, Shelf
+from serving.ranking import Ranking
+from serving.response import explained, respond
+from serving.retrieval import Retrieval
+from serving.shelf import LiveShelf
+from serving.stages import Budget, LateError, Stopwatch
 
-
-@dataclass(frozen=True)
-class Candidates:
-    """What retrieval found, the best first."""
-
-    shelf: Shelf
-    """The catalogue that they are of."""
-    rows: NDArray[np.int64]
-    """[K] item indices."""
-    scores: NDArray[np.float32]
-    """[K] inner products of the query's and the items' embeddings."""
-
-
-class Stopwatch:
-    """Milliseconds by stage."""
-
-    def __init__(self) -> None:
-        self.milliseconds: dict[str, float] = {}
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Time what stands inside."""
-        start = perf_counter()
-        yield
-        self.milliseconds[name] = round(1_000 * (perf_counter() - start), 3)
+_log = logging.getLogger(__name__)
 
 
 class Pipeline:
     """Answers requests from one bundle, in any thread. Items may come, change and go meanwhile.
 
-    Making one answers a request that touches every part of the bundle, so that a broken part shows at once and the
-    first real request is no slower than the next.
+    Making one goes through every stage once, so that a broken part shows at once and the first real request is no
+    slower than the next. It owns its `Bundle`: updates change the index in there.
     """
 
     def __init__(self, bundle: Bundle, config: ServingConfig | None = None) -> None:
-        """Raises `BundleError` for parts that cannot be opened."""
+        """Raises `BundleError` for parts that cannot be opened, `ConfigError` for rules that do not fit the items,
+        `StoreError` for an online store that cannot be opened, and `JournalError` for a journal that cannot be read.
+        """
         self.bundle, self.config = bundle, config or ServingConfig()
         self.name = BundleName(name=bundle.manifest.name, version=bundle.manifest.version)
-        self._profiles, self._shelf = Profiles(bundle), LiveShelf(bundle)
-        if bundle.manifest.kind == "two_tower":
-            self.recommend(Request(features={}, exclude=("",)))
+        budgets, threads = self.config.budgets, self.config.threads
+        self._shelf = LiveShelf(bundle, self.config.rules)
+        store = None if self.config.features is None else open_store(self.config.features)
+        self._profiles = Profiles(bundle, store, Budget("features", budgets.features, threads))
+        self._retrieval = Retrieval(bundle, self._shelf, self.config.batching)
+        self._ranking = Ranking.of(bundle)
+        self._rank_budget = Budget("rank", budgets.rank, threads)
+        self._warm_up()
+        self._journal = self._replayed()
 
     def recommend(self, request: Request) -> Recommendations:
         """The best `k` items.
 
         Raises:
-            UnknownUserError: the bundle does not know the user.
+            BundleError: the bundle has no index.
             RequestError: a value does not fit its feature, or is more than the server allows.
         """
         self._within("k", request.k, self.config.limits.k)
-        watch = Stopwatch()
+        watch, degraded, request_id = Stopwatch(), list[Degraded](), uuid4().hex
         with watch.stage("features"):
             profile = self._profiles.of(request.user, request.features, request.time, self._shelf.now)
+            query = self.bundle.query_encoder.encode([profile.features])
+        if profile.late:
+            degraded.append("features")
         with watch.stage("retrieve"):
-            found = self._retrieved(profile, request)
+            found = self._retrieved(query, profile, request)
+        scores = None
+        if not profile.known:
+            degraded.append("unknown_user")
+        elif self._ranking is not None:
+            with watch.stage("rank"):
+                scores = self._scores(self._ranking, query, found)
+            if scores is None:
+                degraded.append("ranker")
+        ranked = None if scores is None else found.reordered(scores)
+        with watch.stage("rerank"):
+            shown = (ranked or found).shown(request.k, request_id)
+        whys = None
+        if request.explain:
+            looks = None
+            if ranked is not None and self._ranking is not None:
+                looks = self._ranking.looks(query, profile, found.shelf, shown.items)
+            whys = explained(shown, found, ranked, looks)
         return Recommendations(
-            items=_recommended(found.shelf, found.rows, found.scores),
+            items=respond(found.shelf, shown, whys),
             user=profile.user,
             bundle=self.name,
+            degraded=tuple(degraded),
             milliseconds=watch.milliseconds,
+            request_id=request_id,
         )
+
+    def rank(self, request: RankRequest) -> Ranked:
+        """Items of the catalogue in the ranker's order.
+
+        Raises:
+            BundleError: the bundle has no ranker, or one that cannot put items in order.
+            RequestError: an item is not in the catalogue, a value does not fit its feature, or there are more items
+                than the server allows.
+            UnknownUserError: neither store nor bundle know the user, and no features came.
+        """
+        self._within("items", len(request.items), self.config.limits.batch)
+        ranking, shelf = self._ranking or Ranking(self.bundle), self._shelf.now  # which says why there is none
+        profile = self._profiles.of(request.user, request.features, request.time, shelf)
+        if not profile.known:
+            raise self._profiles.unknown(str(profile.user))
+        query = self.bundle.query_encoder.encode([profile.features])
+        rows = np.array([shelf.row(item, f"items[{n}]") for n, item in enumerate(request.items)], np.int64)
+        scores = ranking.scores(query, shelf, rows)
+        ranked = Candidates(shelf, rows, scores).reordered(scores)
+        shown, whys = ranked.first(len(rows)), None
+        if request.explain:
+            whys = explained(shown, None, ranked, ranking.looks(query, profile, shelf, shown.items))
+        return Ranked(items=respond(shelf, shown, whys), user=profile.user, bundle=self.name)
 
     def beside(self, request: BesideRequest) -> Beside:
         """The items most like one of the catalogue (with the nearest vectors), or that go best with it: that are met
@@ -105,13 +140,9 @@ class Pipeline:
             RequestError: the catalogue has no such item, or too little is known of it.
         """
         self._within("k", request.k, self.config.limits.k)
-        with self._shelf.searching() as shelf:
-            row = shelf.row(request.item, "item")
-            index, query = self._asked_beside(request, shelf, row)
-            deleted = np.flatnonzero(~shelf.filters.there[: index.size])
-            found = index.search(query[np.newaxis], request.k, Ragged.from_lists([np.union1d(deleted, [row])]))
-        (item,) = shelf.described(np.array([row]))
-        return Beside(item=item, items=_recommended(shelf, *_first(found)), bundle=self.name)
+        row, found = self._retrieval.beside(request)
+        (item,) = found.shelf.described(np.array([row]))
+        return Beside(item=item, items=respond(found.shelf, found.first(request.k)), bundle=self.name)
 
     def embed(self, request: EmbedRequest) -> Vectors:
         """The vectors of raw queries and of raw items.
@@ -129,59 +160,73 @@ class Pipeline:
         )
 
     def update(self, request: ItemsRequest) -> Updated:
-        """Put items on the shelf, change them, take them away: see `LiveShelf.update`.
+        """Put items on the shelf, change them, take them away: see `LiveShelf.update`. With a journal, the change is on
+        the disk when this returns.
 
         Raises:
             BundleError: the bundle has no index.
             ExportError: the index does not keep its promise any more; the items are there all the same.
+            JournalError: the change has been made, but cannot be kept.
             RequestError: a value does not fit its feature, or an item to be deleted is not there; nothing has changed.
         """
         self._within("upsert", len(request.upsert), self.config.limits.batch)
         self._within("delete", len(request.delete), self.config.limits.batch)
-        self._shelf.update(request.upsert, request.delete)
+        if self._journal is None:
+            self._shelf.update(request.upsert, request.delete)
+        else:
+            self._journal.update(self._shelf, request.upsert, request.delete)
         return Updated(items=int(self._shelf.now.filters.there.sum()), bundle=self.name)
 
     def users(self, prefix: str = "", count: int = 10) -> list[str]:
-        """The first known users whose ids begin so."""
+        """The first users of the bundle whose ids begin so."""
         return self._profiles.names(prefix, count)
 
     def history(self, user: Id, count: int = 50) -> list[Item]:
-        """A known user's newest positive items, the newest first.
+        """A user's newest positive items, the newest first.
 
         Raises:
-            UnknownUserError: the bundle does not know the user.
+            UnknownUserError: neither store nor bundle know the user.
         """
-        return self._shelf.now.described(self._profiles.history(user)[:count])
+        shelf = self._shelf.now
+        return shelf.described(self._profiles.history(user, shelf)[:count])
 
-    def _retrieved(self, profile: Profile, request: Request) -> Candidates:
-        query = self._embedded(profile.features)
-        with self._shelf.searching() as shelf:
-            excluded = shelf.named(request.exclude, "exclude")
-            if request.exclude_seen:
-                excluded = np.union1d(excluded, profile.seen)
-            without, allowed = Ragged.from_lists([np.unique(excluded)]), shelf.allowed(request.where, request.only)
-            index = shelf.index or self.bundle.index
-            return Candidates(shelf, *_first(index.search(query, request.k, without, allowed)))
+    def _retrieved(self, query: Arrays, profile: Profile, request: Request) -> Candidates:
+        """As many as the later stages want to choose from."""
+        choice = self._ranking is not None or self.config.rules is not None
+        count = max(request.k, self.config.candidates) if choice else request.k
+        if not profile.known:
+            return self._retrieval.popular(profile, request, count)
+        return self._retrieval.candidates(query, profile, request, count)
 
-    def _embedded(self, features: Mapping[str, Any]) -> VectorArray:
-        """[1, d] the query's vector."""
-        query = self.bundle.embed([features])
-        if not np.isfinite(query).all():
-            raise RequestError(
-                "features", "the query's embedding is not finite", "numbers of a usual size", "send smaller numbers"
-            )
-        return query
+    def _scores(self, ranking: Ranking, query: Arrays, found: Candidates) -> NDArray[np.float32] | None:
+        """[K] by the ranker; None if they come too late."""
+        try:
+            return self._rank_budget.spent_on(lambda: ranking.scores(query, found.shelf, found.rows))
+        except LateError:
+            return None
 
-    def _asked_beside(self, request: BesideRequest, shelf: Shelf, row: int) -> tuple[Index, VectorArray]:
-        """The index that is asked, and the vector [d] that it is asked with."""
-        if request.kind == "similar":
-            index = shelf.index or self.bundle.index
-            return index, index.vectors[row]
-        index, inputs = self.bundle.complements, self.bundle.complement_inputs
-        if row >= len(inputs) or not inputs[row].any():
-            found, cure = "is known from too few events to say what goes with it", "ask for items like it"
-            raise RequestError("item", f"{request.item!r} {found}", "an item that was met often enough", cure)
-        return index, inputs[row]
+    def _warm_up(self) -> None:
+        """Without budgets: what runs for the first time is slow."""
+        query, profile = self.bundle.query_encoder.encode([{}]), Profile(None, {})
+        if self.bundle.manifest.kind == "ranker":
+            return
+        found = self._retrieved(query, profile, Request(features={}, exclude=("",)))
+        if self._ranking is not None:
+            self._ranking.scores(query, found.shelf, found.rows)
+            self._ranking.looks(query, profile, found.shelf, found.rows[:1])
+        if self.bundle.manifest.complements is not None:
+            _ = self.bundle.complements
+
+    def _replayed(self) -> Journal | None:
+        """The journal of the bundle, whose changes have been made again."""
+        if self.config.journal is None:
+            return None
+        journal = Journal.open(Path(self.config.journal), self.name.name, self.name.version)
+        try:
+            journal.replay(self._shelf)
+        except ExportError as error:  # as when the change was made: the items are there
+            _log.warning("the index does not keep its promise after the journal's changes: %s", error)
+        return journal
 
     @staticmethod
     def _within(place: str, found: int, most: int) -> None:
@@ -189,18 +234,5 @@ class Pipeline:
             raise RequestError(place, str(found), f"at most {most} on this server", "ask for less at once")
 
 
-def _first(found: Neighbours) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Ids and scores of one query's neighbours, those that there are."""
-    there = found.ids[0] >= 0
-    return found.ids[0][there].astype(np.int64), found.scores[0][there]
-
-
-def _recommended(shelf: Shelf, rows: NDArray[np.int64], scores: NDArray[np.float32]) -> tuple[Recommended, ...]:
-    return tuple(
-        Recommended(item=item.item, title=item.title, score=score)
-        for item, score in zip(shelf.described(rows), scores.tolist(), strict=True)
-    )
-
-
-def _listed(vectors: VectorArray) -> tuple[tuple[float, ...], ...]:
+def _listed(vectors: NDArray[Any]) -> tuple[tuple[float, ...], ...]:
     return tuple(map(tuple, vectors.tolist()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import Any
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from recsys.bundle.bundle import Bundle
 from recsys.bundle.catalogue_update import apply, changes, queries_of
-from recsys.bundle.filters import ItemFilters
+from recsys.bundle.filters import TRAIN_COUNT, ItemFilters
 from recsys.bundle.new_items import NewItems
 from recsys.bundle.requests import text_of
 from recsys.bundle.users import Texts
@@ -26,6 +26,15 @@ from recsys.retrieval.scann_index import ScannIndex
 from recsys.retrieval.upkeep import kept_up
 from serving.gate import Gate
 from serving.messages import Id, Item
+from serving.reranking import Rules, RulesConfig
+
+Rows = NDArray[np.integer[Any]]
+"""Item indices."""
+
+
+def no_rows() -> Rows:
+    """None."""
+    return np.empty(0, np.int64)
 
 
 @dataclass(frozen=True)
@@ -38,6 +47,10 @@ class Shelf:
     filters: ItemFilters
     index: Index | None
     """None of a bundle that cannot retrieve."""
+    popular: Rows = field(default_factory=no_rows)
+    """All items that there are, those first that training met most often; none where the bundle does not tell."""
+    rules: Rules | None = None
+    """Of the last stage, if there are any."""
 
     def row(self, item: Id, place: str) -> int:
         """The index of an item.
@@ -66,7 +79,7 @@ class Shelf:
         listed = None if only is None else Allowed.of(self.named(only, "only"), len(self.items))
         return listed if where is None else self.filters.allowed(where) & listed
 
-    def described(self, rows: NDArray[np.integer]) -> list[Item]:
+    def described(self, rows: Rows) -> list[Item]:
         """The items of these indices, with their titles."""
         ids = self.items["item"].take(rows).to_pylist()
         has_titles = "title" in self.items.column_names
@@ -75,13 +88,18 @@ class Shelf:
 
 
 class LiveShelf:
-    """The shelf as it stands: read from many threads, changed from any."""
+    """The shelf as it stands: read from many threads, changed from any.
 
-    def __init__(self, bundle: Bundle) -> None:
-        """Raises `BundleError` for parts that cannot be opened."""
-        self._bundle = bundle
+    Args:
+        bundle: whose items are on it at first.
+        rules: of the last stage, which are bound to the items.
+    """
+
+    def __init__(self, bundle: Bundle, rules: RulesConfig | None = None) -> None:
+        """Raises `BundleError` for parts that cannot be opened, `ConfigError` for rules that do not fit the items."""
+        self._bundle, self._rules = bundle, rules
         index = bundle.index if bundle.manifest.index is not None else None
-        self._shelf = Shelf(bundle.items, bundle.rows_of(bundle.items), bundle.filters, index)
+        self._shelf = self._bound(Shelf(bundle.items, bundle.rows_of(bundle.items), bundle.filters, index))
         self._gate, self._updates = Gate(), Lock()
 
     @property
@@ -118,8 +136,17 @@ class LiveShelf:
                 raise RequestError("delete", "no item would be left", "a catalogue with items", "keep one")
             with self._gate.writing():
                 apply(index, changed)
-                self._shelf = Shelf(changed.items, rows, filters, index)
+                self._shelf = self._bound(Shelf(changed.items, rows, filters, index))
             kept = kept_up(index, changed.upserted, queries_of(self._bundle))
             if kept is not index:
                 with self._gate.writing():
                     self._shelf = replace(self._shelf, index=kept)
+
+    def _bound(self, shelf: Shelf) -> Shelf:
+        """With what is made of the items once for many requests."""
+        if TRAIN_COUNT in shelf.items.column_names:
+            shelf = replace(shelf, popular=self._bundle.popular(len(shelf.items), shelf.items))
+        if self._rules is not None:
+            vectors = None if shelf.index is None else shelf.index.vectors
+            shelf = replace(shelf, rules=Rules.of(self._rules, shelf.items, vectors))
+        return shelf

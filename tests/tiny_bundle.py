@@ -6,6 +6,9 @@ The query tower's embedding holds one input per component, so that a score tells
     e1  sum over t of (t + 1) * (item index + 1) of `watched`, from the oldest (t = 0); missing counts 0
     e2  sum of `watched.age`, in days
     e3  price (missing: -1) + 10 for each tag "new" + 100 taste[0] + 1000 taste[1]
+
+The ranker, where there is one, gives the log-odds genre * (item index + 1) / 2, with the genre as above; 0 for an item
+that it does not know. Of a history it weighs an event by its item index + 1, and of its fields heeds the genre by 1/4.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from recsys.bundle.manifest import (
     CategoricalField,
     MultiValuedField,
     NumericField,
+    RankingFacts,
     RawField,
     SequenceField,
     VectorField,
@@ -34,6 +38,7 @@ from recsys.retrieval import ExactIndex, Index
 DAY = 86_400
 ITEMS = ["10", "2", "3", "9", "é", "日本"]
 TITLES = ["Ten", "Two", "Three", None, "Été", "日本 (1959)"]
+TRAIN_COUNTS = [5, 9, 1, 7, 7, 3]
 VECTORS = np.array(
     [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1], [-1, 0, 0, 0], [0, 0, 0, 0.5]], dtype=np.float32
 )
@@ -56,6 +61,13 @@ USERS = pa.table(
     }
 )
 
+RANKING = RankingFacts(
+    name="tiny ranker",
+    request={name: REQUEST[name] for name in ("genre", "watched")},
+    item={"movie": CategoricalField(role="item")},
+    metrics={"auc": 0.75},
+    config_digest="2" * 64,
+)
 EXACT = IndexFacts(kind="exact", k=10, recall=1.0)
 
 
@@ -83,22 +95,26 @@ def write(
     users: pa.Table = USERS,
     facts: IndexFacts = EXACT,
     beside: tuple[np.ndarray, np.ndarray] | None = None,
+    ranks: bool = False,
     golden: bool = False,
     **changes: Any,
 ) -> Path:
-    """Write the tiny bundle as the next one in `bundles`, with changes to its description, and with what goes `beside`
-    items by these input and output vectors, and with `golden` requests.
+    """Write the tiny bundle as the next one in `bundles`, with changes to its description, with what goes `beside`
+    items by these input and output vectors, with a ranker if it `ranks`, and with `golden` requests.
     """
     with BundleWriter(bundles) as writer:
         save_towers(writer)
         (index or ExactIndex(VECTORS)).save(writer.path("index"))
-        items = pa.table({"item": ITEMS, "title": TITLES, "raw.movie": ITEMS})
+        items = pa.table({"item": ITEMS, "title": TITLES, "train_count": TRAIN_COUNTS, "raw.movie": ITEMS})
         pq.write_table(items, writer.path("items.parquet"), row_group_size=2)
         pq.write_table(users, writer.path("users.parquet"), row_group_size=1)
         if beside is not None:
             np.save(writer.path("complements", "vectors.npy"), beside[0])
             ExactIndex(beside[1]).save(writer.path("complements", "index"))
             changes["complements"] = EXACT
+        if ranks:
+            save_ranker(writer)
+            changes["ranking"] = RANKING
         if golden:
             tower = ServedGraph(writer.graph("query_tower"), RequestEncoder(REQUEST).inputs, "embedding")
             stages = Stages(Users(users, "users"), items, REQUEST, "s", tower, index or ExactIndex(VECTORS))
@@ -107,17 +123,20 @@ def write(
     return writer.folder
 
 
+def _lookup(keys: list[str], values: list[float], default: float) -> Any:
+    import tensorflow as tf
+
+    initializer = tf.lookup.KeyValueTensorInitializer(tf.constant(keys), tf.constant(values, tf.float32))
+    return tf.lookup.StaticHashTable(initializer, default)
+
+
 def save_towers(writer: BundleWriter) -> None:
     import tensorflow as tf
 
-    def table(keys: list[str], values: list[float], default: float) -> Any:
-        initializer = tf.lookup.KeyValueTensorInitializer(tf.constant(keys), tf.constant(values, tf.float32))
-        return tf.lookup.StaticHashTable(initializer, default)
-
     class QueryTower(tf.Module):  # type: ignore[misc]
         def __init__(self) -> None:
-            self.genres = table(["", "drama", "comedy"], [0, 1, 2], -1.0)
-            self.codes = table(["", *ITEMS], [0, 1, 2, 3, 4, 5, 6], 0.0)
+            self.genres = _lookup(["", "drama", "comedy"], [0, 1, 2], -1.0)
+            self.codes = _lookup(["", *ITEMS], [0, 1, 2, 3, 4, 5, 6], 0.0)
 
         @tf.function(
             input_signature=[
@@ -145,7 +164,7 @@ def save_towers(writer: BundleWriter) -> None:
 
     class ItemTower(tf.Module):  # type: ignore[misc]
         def __init__(self) -> None:
-            self.rows = table(ITEMS, [0, 1, 2, 3, 4, 5], -1.0)
+            self.rows = _lookup(ITEMS, [0, 1, 2, 3, 4, 5], -1.0)
             self.vectors = tf.constant(np.vstack([VECTORS, np.zeros((1, 4), np.float32)]))
 
         @tf.function(input_signature=[{"movie": tf.TensorSpec([None], tf.string, name="movie")}])
@@ -155,6 +174,45 @@ def save_towers(writer: BundleWriter) -> None:
 
     for graph, tower in (("query_tower", QueryTower()), ("item_tower", ItemTower())):
         tf.saved_model.save(tower, str(writer.graph(graph)), signatures={"serving_default": tower.embed})
+
+
+def save_ranker(writer: BundleWriter) -> None:
+    import tensorflow as tf
+
+    text, lists = [None], [None, None]
+    specs = {
+        "genre": tf.TensorSpec(text, tf.string, "genre"),
+        "watched": tf.TensorSpec(lists, tf.string, "watched"),
+        "watched_age": tf.TensorSpec(lists, tf.float32, "watched_age"),
+        "movie": tf.TensorSpec(text, tf.string, "movie"),
+    }
+
+    class Ranker(tf.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.genres = _lookup(["", "drama", "comedy"], [0, 1, 2], -1.0)
+            self.codes = _lookup(ITEMS, [1, 2, 3, 4, 5, 6], 0.0)
+
+        def score(self, **inputs: Any) -> Any:
+            """Of pairs, and of one request with several items alike: the one genre is broadcast."""
+            logit = self.genres.lookup(inputs["genre"]) * self.codes.lookup(inputs["movie"]) / 2
+            return {"logit": logit, "score": tf.sigmoid(logit)}
+
+        def explain(self, **inputs: Any) -> Any:
+            shares = tf.tile(tf.constant([[[[[0.25, 0.75], [0.25, 0.75]]]]]), [tf.size(inputs["movie"]), 1, 1, 1, 1])
+            fields = tf.constant(["genre", "movie"])
+            return {"attention": shares, "fields": fields, "history": self.codes.lookup(inputs["watched"])}
+
+    ranker = Ranker()
+    score = tf.function(ranker.score).get_concrete_function(**specs)
+    explain = tf.function(ranker.explain).get_concrete_function(**specs)
+    signatures = {"serving_default": score, "rank": score, "explain": explain}
+    tf.saved_model.save(ranker, str(writer.graph("ranker")), signatures=signatures)
+
+
+@pytest.fixture(scope="session")
+def ranked_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny bundle with a ranker, likewise."""
+    return write(tmp_path_factory.mktemp("ranked") / "bundle", ranks=True)
 
 
 @pytest.fixture(scope="session")

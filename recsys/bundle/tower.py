@@ -54,13 +54,17 @@ class ServedGraph:
                 str(folder), f"gives no {', '.join(absent)}", "what the manifest says", "export the run again"
             )
 
+    def has(self, signature: str) -> bool:
+        """Whether the SavedModel has a signature of this name."""
+        return signature in self._model.signatures
+
     def signature(self, name: str) -> ServedGraph:
         """Another signature of the same SavedModel, with the same inputs and outputs.
 
         Raises:
             BundleError: it has none of this name.
         """
-        if name not in self._model.signatures:
+        if not self.has(name):
             expected = "a ranker with features of items, exported since there is this signature"
             raise BundleError(
                 str(self._folder), f"has no signature {name}", expected, "use score, or export a ranker that has it"
@@ -83,7 +87,7 @@ class ServedGraph:
         Raises:
             BundleError: the SavedModel has no such signature.
         """
-        if EXPLAIN not in self._model.signatures:
+        if not self.has(EXPLAIN):
             expected = "a ranker whose layers weigh fields or events: autoint, arm_net, or a sequence layer"
             raise BundleError(
                 str(self._folder), f"has no signature {EXPLAIN}", expected, "train another, and export it"

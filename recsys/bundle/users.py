@@ -84,12 +84,16 @@ class Users:
         Raises:
             UnknownUserError: the bundle has none of this name.
         """
-        row = self._rows.find(user)
+        row = self.find(user)
         if row is None:
             raise UnknownUserError(
                 "user", f"no user {user!r} in the bundle", f"one of its {len(self)} users", "send `features` instead"
             )
         return row
+
+    def find(self, user: str) -> int | None:
+        """Likewise, or None."""
+        return self._rows.find(user)
 
     def names(self, count: int, prefix: str = "") -> list[str]:
         """The first `count` users, or of those whose ids begin so, to try things with."""

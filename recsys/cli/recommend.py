@@ -14,6 +14,7 @@ from recsys.cli._output import JsonOption, Output
 from recsys.errors import ConfigError
 
 if TYPE_CHECKING:
+    from serving import Pipeline
     from serving.messages import Item, Recommended
 
 LIKED = 10
@@ -67,7 +68,7 @@ def recommend(
     )
     pipeline = Pipeline(Bundle.load(bundle))
     found = pipeline.recommend(request)
-    liked = [] if user is None else pipeline.history(user, LIKED)
+    liked = [] if user is None else _liked(pipeline, user, raw)
 
     titled = any(item.title for item in [*liked, *found.items])
     if liked:
@@ -75,8 +76,20 @@ def recommend(
     elif user is not None:
         out.text(f"User {user} has no history.")
     _ranked(out, f"{found.bundle.name} {found.bundle.version} recommends", found.items, titled)
-    told = found.model_dump(exclude_defaults=True, exclude={"milliseconds"})
+    told = found.model_dump(exclude_defaults=True, exclude={"milliseconds", "request_id"})
     out.result(told | {"liked": [item.model_dump() for item in liked]})
+
+
+def _liked(pipeline: Pipeline, user: str, features: object) -> list[Item]:
+    """A user's newest items; none of a user who is not known, if there are features to recommend by."""
+    from recsys.bundle import UnknownUserError
+
+    try:
+        return pipeline.history(user, LIKED)
+    except UnknownUserError:
+        if features is None:
+            raise
+        return []
 
 
 def _beside(bundle: Path, out: Output, similar: str | None, complement: str | None, k: int) -> None:

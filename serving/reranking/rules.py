@@ -104,6 +104,11 @@ class Rules:
         """Whether candidates must come with vectors."""
         return self._config.diversity is not None
 
+    @property
+    def explores(self) -> bool:
+        """Whether chance decides, too."""
+        return self._config.exploration is not None
+
     def rerank(
         self,
         candidates: Candidates,

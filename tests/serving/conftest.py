@@ -1,1 +1,1 @@
-from tests.tiny_bundle import tiny_bundle  # noqa: F401
+from tests.tiny_bundle import ranked_bundle, tiny_bundle  # noqa: F401

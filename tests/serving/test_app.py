@@ -32,7 +32,8 @@ def test_a_known_user(client: TestClient) -> None:
     answer = client.post("/v1/recommend", json={"user": "1"})
     assert answer.status_code == 200
     told = answer.json()
-    assert list(told.pop("milliseconds")) == ["features", "retrieve"]
+    assert list(told.pop("milliseconds")) == ["features", "retrieve", "rerank"]
+    assert len(told.pop("request_id")) == 32
     assert told == {
         "items": [
             {"item": "日本", "title": "日本 (1959)", "score": 29.5},
@@ -54,20 +55,16 @@ def test_every_option(client: TestClient) -> None:
 
 def test_raw_features(client: TestClient) -> None:
     answer = client.post("/v1/recommend", json={"features": {"genre": "comedy"}, "k": 1}).json()
-    del answer["milliseconds"]
+    del answer["milliseconds"], answer["request_id"]
     assert answer == {"items": [{"item": "10", "title": "Ten", "score": 2.0}], "user": None, "bundle": NAMED}
 
 
-def test_an_unknown_user_is_not_found(client: TestClient) -> None:
-    answer = client.post("/v1/recommend", json={"user": "4"})
-    assert answer.status_code == 404
-    (problem,) = answer.json()["error"]
-    assert problem == {
-        "place": "user",
-        "found": "no user '4' in the bundle",
-        "expected": "one of its 3 users",
-        "cure": "send `features` instead",
-    }
+def test_an_unknown_user_gets_what_is_popular(client: TestClient) -> None:
+    answer = client.post("/v1/recommend", json={"user": "4", "k": 2})
+    assert answer.status_code == 200
+    told = answer.json()
+    assert [item["item"] for item in told["items"]] == ["2", "9"]
+    assert (told["user"], told["degraded"]) == ("4", ["unknown_user"])
 
 
 @pytest.mark.parametrize(
