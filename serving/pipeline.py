@@ -190,6 +190,11 @@ class Pipeline:
         shelf = self._shelf.now
         return shelf.described(self._profiles.history(user, shelf)[:count])
 
+    def popular(self, count: int) -> list[Item]:
+        """The items that training met most often, the first first; none where the bundle does not tell."""
+        shelf = self._shelf.now
+        return shelf.described(shelf.popular[:count])
+
     def _retrieved(self, query: Arrays, profile: Profile, request: Request) -> Candidates:
         """As many as the later stages want to choose from."""
         choice = self._ranking is not None or self.config.rules is not None
