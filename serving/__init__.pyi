@@ -1,5 +1,6 @@
 from .app import create_app as create_app
-from .app import serve as serve
+from .config import ServingConfig as ServingConfig
 from .messages import Recommendations as Recommendations
 from .messages import Request as Request
 from .pipeline import Pipeline as Pipeline
+from .supervisor import serve as serve

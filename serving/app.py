@@ -1,93 +1,31 @@
-"""The web server: `POST /v1/recommend` and `GET /healthz` over one bundle."""
+"""A bundle behind HTTP: an ASGI application, all in one process."""
 
 from __future__ import annotations
 
-import contextlib
-import socket
-from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
 
-import uvicorn
 from fastapi import FastAPI
-from fastapi.exceptions import RequestValidationError
-from fastapi.requests import Request as HttpRequest
-from fastapi.responses import JSONResponse
 
-import recsys
 from recsys.bundle.bundle import Bundle
-from recsys.bundle.users import UnknownUserError
-from recsys.config.base import Config
-from recsys.errors import ConfigError, Problem, RequestError
-from serving.messages import BundleName, Recommendations, Request, problems_of
+from serving.about import State
+from serving.config import ServingConfig
+from serving.engine import LocalEngine
+from serving.methods import methods_of
+from serving.metrics import Metrics
 from serving.pipeline import Pipeline
+from serving.web import web_app
 
 
-class Health(Config):
-    """The server is ready."""
-
-    status: Literal["ok"]
-    bundle: BundleName
-    catalogue_size: int
-
-
-def create_app(bundle: Bundle | Path | str) -> FastAPI:
-    """The ASGI application of a bundle (or of the bundle at a path, which is verified).
+def create_app(bundle: Bundle | Path | str, config: ServingConfig | None = None) -> FastAPI:
+    """The ASGI application of a bundle (or of the bundle at a path, which is verified), all in this process.
 
     Raises:
         BundleError: the bundle is missing, incomplete, altered, or made for other versions.
+        ConfigError: the file of keys cannot be used.
     """
-    pipeline = Pipeline(bundle if isinstance(bundle, Bundle) else Bundle.load(bundle))
-    manifest = pipeline.bundle.manifest
-    app = FastAPI(title=f"recsys: {manifest.name}", version=recsys.__version__)
+    config, metrics = config or ServingConfig(), Metrics()
+    pipeline = Pipeline(bundle if isinstance(bundle, Bundle) else Bundle.load(bundle), config)
+    from serving.tf_serving.servables import Servables  # after what is wrong with the bundle is told: loads TensorFlow
 
-    @app.post("/v1/recommend", response_model_exclude_defaults=True)
-    def recommend(request: Request) -> Recommendations:
-        """The best items for a known user, or for raw features."""
-        return pipeline.recommend(request)
-
-    @app.get("/healthz")
-    def healthz() -> Health:
-        """Whether the server is ready, and with what."""
-        return Health(status="ok", bundle=pipeline.name, catalogue_size=manifest.catalogue_size)
-
-    @app.exception_handler(RequestError)
-    def refuse(_: HttpRequest, error: RequestError) -> JSONResponse:
-        return _answer(404 if isinstance(error, UnknownUserError) else 422, error.problems)
-
-    @app.exception_handler(RequestValidationError)
-    def refuse_body(_: HttpRequest, error: RequestValidationError) -> JSONResponse:
-        return _answer(422, problems_of(error.errors()))
-
-    return app
-
-
-def _answer(status: int, problems: tuple[Problem, ...] | list[Problem]) -> JSONResponse:
-    return JSONResponse({"error": [asdict(problem) for problem in problems]}, status)
-
-
-def serve(bundle: Bundle | Path | str, host: str = "127.0.0.1", port: int = 8500) -> None:
-    """Serve a bundle in this process until it is told to stop (SIGINT, SIGTERM).
-
-    Raises:
-        BundleError: see `create_app`.
-        ConfigError: the address cannot be had; told before the bundle is loaded.
-    """
-    with _bound(host, port) as address:
-        server = uvicorn.Server(uvicorn.Config(create_app(bundle), host=host, port=port))
-        with contextlib.suppress(KeyboardInterrupt):  # uvicorn's way to say that SIGINT ended it
-            server.run(sockets=[address])
-
-
-def _bound(host: str, port: int) -> socket.socket:
-    """A socket at this address; it refuses connections until the server listens."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        bound = socket.socket(family, kind, protocol)
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind(address)
-    except (OSError, OverflowError) as error:
-        raise ConfigError(
-            f"{host}:{port}", f"cannot be served on ({error})", "a free address of this machine", "choose another port"
-        ) from error
-    return bound
+    engine = LocalEngine(methods_of(pipeline, Servables(pipeline.bundle), metrics).answer, config.threads)
+    return web_app(engine, config, metrics, lambda: State(bundle=pipeline.name))

@@ -27,8 +27,8 @@ def test_the_way_from_a_csv_to_a_served_recommendation(tmp_path: Path) -> None:
         )
     output = written.read_text()
     assert done.returncode == 0, f"{output[-2000:]}\n{said.read_text()[-3000:]}"
-    health, known, unknown = answers(output[output.index('{"status"') :])
-    assert health["status"] == "ok"
+    health, known, unknown = answers(output[output.index('{"ready"') :])
+    assert health["ready"]
     assert len(known["items"]) == len(unknown["items"]) == 5
     run = tmp_path / "runs" / "clicks"
     assert all((run / each).exists() for each in ("bundle/1/manifest.json", "report.html"))

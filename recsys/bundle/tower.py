@@ -58,6 +58,11 @@ class ServedGraph:
         """Whether the SavedModel has a signature of this name."""
         return signature in self._model.signatures
 
+    @property
+    def saved_model(self) -> Any:
+        """As TensorFlow loaded it, for who serves all of its signatures."""
+        return self._model
+
     def signature(self, name: str) -> ServedGraph:
         """Another signature of the same SavedModel, with the same inputs and outputs.
 

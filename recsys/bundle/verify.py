@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from recsys.bundle.active import active_version
 from recsys.bundle.layout import MANIFEST
 from recsys.bundle.manifest import FORMAT, Manifest, Versions
 from recsys.errors import BundleError, Problem
@@ -16,27 +17,20 @@ EXPORT_AGAIN = "export the run again (recsys export RUN), or copy the bundle ane
 
 
 def find(path: Path | str) -> Path:
-    """The bundle that `path` means: a bundle, a folder of numbered bundles (the highest), or a run directory.
+    """The bundle that `path` means: a bundle, a folder of numbered bundles (the active one), or a run directory.
 
     Raises:
-        BundleError: there is none.
+        BundleError: there is none, or the active one is not there.
     """
     path = Path(path)
     for folder in (path, path / "bundle"):
         if (folder / MANIFEST).is_file():
             return folder
-        versions = numbered(folder)
-        if versions:
-            return folder / str(max(versions))
+        version = active_version(folder)
+        if version is not None:
+            return folder / str(version)
     found = f"holds no {MANIFEST} and no numbered bundle" if path.is_dir() else "no such folder"
     raise BundleError(str(path), found, "a bundle (BUNDLE/N) or a run directory", "write one by recsys export RUN")
-
-
-def numbered(folder: Path) -> list[int]:
-    """The numbers of the bundles in `folder` (other names, such as a writer's hidden folder, are none)."""
-    if not folder.is_dir():
-        return []
-    return [int(p.name) for p in folder.iterdir() if p.name.isascii() and p.name.isdecimal() and p.is_dir()]
 
 
 def read_manifest(folder: Path) -> Manifest:

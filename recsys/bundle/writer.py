@@ -9,9 +9,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from recsys.bundle.active import numbered
 from recsys.bundle.layout import MANIFEST, graph_folder, number_graphs
 from recsys.bundle.manifest import Description, FileFacts, Manifest, Versions
-from recsys.bundle.verify import files_in, numbered, sha256
+from recsys.bundle.verify import files_in, sha256
 from recsys.files import draft_folder
 
 

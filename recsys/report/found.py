@@ -8,9 +8,10 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from recsys.bundle.active import numbered
 from recsys.bundle.layout import INDEX, MANIFEST
 from recsys.bundle.manifest import Manifest
-from recsys.bundle.verify import numbered, read_manifest
+from recsys.bundle.verify import read_manifest
 from recsys.config.load import load
 from recsys.data.dataset import DatasetInfo
 from recsys.embeddings.health_record import TABLES, HealthRecord

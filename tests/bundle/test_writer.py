@@ -113,7 +113,7 @@ def test_without_a_required_file_nothing_is_published(tmp_path: Path) -> None:
 
 
 def test_nothing_is_visible_before_the_end(tmp_path: Path) -> None:
-    from recsys.bundle.verify import numbered
+    from recsys.bundle.active import numbered
 
     with BundleWriter(tmp_path) as writer:
         writer.path("items.parquet").write_text("x", encoding="utf-8")
