@@ -11,6 +11,7 @@ import ibis
 import ibis.expr.types as ir
 import pyarrow.parquet as pq
 
+from recsys.bundle.manifest import signature_name
 from recsys.bundle.served_log import FEEDBACK, FEEDBACK_SCHEMA, RESPONSES
 from recsys.bundle.users import RAW
 from recsys.config.digest import digest
@@ -97,7 +98,8 @@ def _events(source: ServedSource, answers: ir.Table, feedback: ir.Table) -> ir.T
         "degraded": shown.degraded.length() > 0,
     }
     labels = {"label": source.label} | {name: name for name in source.further_labels}
-    features = {name.removeprefix(RAW): shown[name] for name in shown.columns if name.startswith(RAW)}
+    raw = [name for name in shown.columns if name.startswith(RAW)]
+    features = {signature_name(name.removeprefix(RAW)): shown[name] for name in raw}
     taken = sorted(features.keys() & (columns.keys() | labels.keys()))
     if taken:
         cure = "rename the feature in the schema of the bundle"

@@ -82,7 +82,7 @@ def test_shown_items_meet_their_feedback(tmp_path: Path) -> None:
     write(tmp_path, answers, told)
     found = events(tmp_path, further_labels=["buy"]).to_pylist()
     minute = [(START + timedelta(minutes=n)).replace(tzinfo=None) for n in range(3)]
-    served = {"device": "phone", "hour": 7.0, "tags": ["x"], "history": ["a", "b"], "history.age": [9.0, 1.0]}
+    served = {"device": "phone", "hour": 7.0, "tags": ["x"], "history": ["a", "b"], "history_age": [9.0, 1.0]}
     one = {
         "user": "u",
         "time": minute[1],

@@ -118,6 +118,17 @@ def test_the_oldest_events_and_seen_items_go(make: Make) -> None:
     store.close()
 
 
+def test_an_item_was_met_when_it_was_met_last(make: Make) -> None:
+    """A late event does not make an item the oldest: of a (10, then late 1), b (5) and c (7), b goes."""
+    store = open_store(make(seen=2))
+    for item, time in (("a", 10), ("b", 5), ("a", 1), ("c", 7)):
+        store.append("u", item, time)
+    found = store.get("u")
+    assert found is not None
+    assert sorted(found.seen) == ["a", "c"]
+    store.close()
+
+
 def test_users_put_again_have_new_features_and_keep_their_events(store: FeatureStore) -> None:
     store.put({"u": StoredUser({"age": 1, "city": "A"}, ("a",), (1,), ("a",))})
     store.append("u", "b", 5)
