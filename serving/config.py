@@ -12,6 +12,7 @@ from recsys.config.load import load
 from serving.features import SqliteStoreConfig, StoreConfig
 from serving.messages import MOST
 from serving.reranking import RulesConfig
+from serving.response_log import LogConfig
 
 Port = Annotated[int, Field(ge=0, le=65_535)]
 
@@ -73,6 +74,8 @@ class ServingConfig(Config):
     """Of the query tower."""
     rules: RulesConfig | None = None
     """Of the last stage; None for the best ones in their order."""
+    log: LogConfig | None = None
+    """Of answers and feedback, to learn from; None for no such log."""
     journal: str | None = None
     """A folder, relative to the YAML, in which changes of items outlive the server; None where they need not."""
     limits: Limits = Limits()
@@ -92,6 +95,8 @@ class ServingConfig(Config):
             found["limits"] = config.limits.model_copy(update={"keys": str(folder / config.limits.keys)})
         if isinstance(config.features, SqliteStoreConfig):
             found["features"] = config.features.model_copy(update={"path": str(folder / config.features.path)})
+        if config.log is not None:
+            found["log"] = config.log.model_copy(update={"folder": str(folder / config.log.folder)})
         if config.journal is not None:
             found["journal"] = str(folder / config.journal)
         return config.model_copy(update=found)

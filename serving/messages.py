@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import AwareDatetime, BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from recsys.bundle.requests import shown
@@ -127,6 +127,30 @@ class EmbedRequest(Message):
     """Raw item features: an item need not be in the catalogue."""
 
 
+class FeedbackRequest(Message):
+    """What came of a shown item."""
+
+    request_id: Annotated[str, Field(min_length=1, max_length=100)]
+    """Of the answer that showed it."""
+    item: Id
+    """The item."""
+    label: Annotated[str, Field(min_length=1, max_length=100)]
+    """What happened: `click`, `purchase`, ..."""
+    time: AwareDatetime | None = None
+    """When; by default now."""
+
+
+class EventRequest(Message):
+    """A positive event, which comes into the user's history in the online store."""
+
+    user: Id
+    """The user."""
+    item: Id
+    """The item."""
+    time: int | None = None
+    """When, in the bundle's `timestamp_unit`; by default now."""
+
+
 class ItemsRequest(Message):
     """Items that come, change or go."""
 
@@ -213,6 +237,13 @@ class Ranked(Config):
     items: Many[Recommended]
     user: str | None
     bundle: BundleName
+
+
+class Noted(Config):
+    """What became of feedback, or of an event."""
+
+    noted: bool
+    """False for feedback that the log had no room for: it is lost, and counted."""
 
 
 class Updated(Config):

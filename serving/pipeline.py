@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -11,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.bundle.bundle import Bundle
-from recsys.bundle.requests import Arrays
-from recsys.errors import ExportError, RequestError
+from recsys.bundle.requests import Arrays, text_of
+from recsys.errors import ConfigError, ExportError, RequestError
 from serving.candidates import Candidates
 from serving.config import ServingConfig
 from serving.features import open_store
+from serving.features.store import now
 from serving.journal import Journal
 from serving.messages import (
     Beside,
@@ -23,9 +25,12 @@ from serving.messages import (
     BundleName,
     Degraded,
     EmbedRequest,
+    EventRequest,
+    FeedbackRequest,
     Id,
     Item,
     ItemsRequest,
+    Noted,
     Ranked,
     RankRequest,
     Recommendations,
@@ -33,9 +38,11 @@ from serving.messages import (
     Updated,
     Vectors,
 )
+from serving.parquet_log import LogCounts
 from serving.profiles import Profile, Profiles
 from serving.ranking import Ranking
-from serving.response import explained, respond
+from serving.response import explained, logged, respond
+from serving.response_log import Feedback, ResponseLog
 from serving.retrieval import Retrieval
 from serving.shelf import LiveShelf
 from serving.stages import Budget, LateError, Stopwatch
@@ -58,13 +65,14 @@ class Pipeline:
         self.name = BundleName(name=bundle.manifest.name, version=bundle.manifest.version)
         budgets, threads = self.config.budgets, self.config.threads
         self._shelf = LiveShelf(bundle, self.config.rules)
-        store = None if self.config.features is None else open_store(self.config.features)
-        self._profiles = Profiles(bundle, store, Budget("features", budgets.features, threads))
+        self._store = None if self.config.features is None else open_store(self.config.features)
+        self._profiles = Profiles(bundle, self._store, Budget("features", budgets.features, threads))
         self._retrieval = Retrieval(bundle, self._shelf, self.config.batching)
         self._ranking = Ranking.of(bundle)
         self._rank_budget = Budget("rank", budgets.rank, threads)
         self._warm_up()
         self._journal = self._replayed()
+        self._log = None if self.config.log is None else ResponseLog.open(self.config.log, bundle.manifest.request)
 
     def recommend(self, request: Request) -> Recommendations:
         """The best `k` items.
@@ -99,7 +107,7 @@ class Pipeline:
             if ranked is not None and self._ranking is not None:
                 looks = self._ranking.looks(query, profile, found.shelf, shown.items)
             whys = explained(shown, found, ranked, looks)
-        return Recommendations(
+        answer = Recommendations(
             items=respond(found.shelf, shown, whys),
             user=profile.user,
             bundle=self.name,
@@ -107,6 +115,9 @@ class Pipeline:
             milliseconds=watch.milliseconds,
             request_id=request_id,
         )
+        if self._log is not None:
+            self._log.response(logged(answer, profile, found, scores, shown))
+        return answer
 
     def rank(self, request: RankRequest) -> Ranked:
         """Items of the catalogue in the ranker's order.
@@ -176,6 +187,46 @@ class Pipeline:
         else:
             self._journal.update(self._shelf, request.upsert, request.delete)
         return Updated(items=int(self._shelf.now.filters.there.sum()), bundle=self.name)
+
+    def feedback(self, request: FeedbackRequest) -> Noted:
+        """Log what came of a shown item.
+
+        Raises:
+            ConfigError: the server keeps no log.
+            RequestError: the id is none.
+        """
+        if self._log is None:
+            raise ConfigError("log", "this server keeps none", "a log of answers", "add `log` to its YAML")
+        item, time = text_of(request.item, "item"), request.time or datetime.now(UTC)
+        return Noted(noted=self._log.feedback(Feedback(request.request_id, item, request.label, time)))
+
+    def event(self, request: EventRequest) -> Noted:
+        """Put a positive event into the online store: the next request of the user sees it.
+
+        Raises:
+            ConfigError: the server has no online store.
+            RequestError: an id is none, or the time is out of range.
+            StoreError: the store cannot be reached.
+        """
+        if self._store is None:
+            raise ConfigError("features", "this server has no online store", "one", "add `features` to its YAML")
+        time = now(self.bundle.manifest.timestamp_unit) if request.time is None else request.time
+        user, item = text_of(request.user, "user"), text_of(request.item, "item")
+        try:
+            self._store.append(user, item, time)
+        except ValueError as error:
+            raise RequestError("time", str(error), "a time in the bundle's unit", "leave it out for now") from error
+        return Noted(noted=True)
+
+    def log_counts(self) -> dict[str, LogCounts]:
+        """What has become of the rows of the log, by its part; nothing without a log."""
+        return {} if self._log is None else self._log.counts()
+
+    def close(self) -> None:
+        """Write what waits to be logged, and let go of files and connections. Nothing may be asked afterwards."""
+        for part in (self._log, self._journal, self._store):
+            if part is not None:
+                part.close()
 
     def users(self, prefix: str = "", count: int = 10) -> list[str]:
         """The first users of the bundle whose ids begin so."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 import numpy as np
 from numpy.typing import NDArray
 
 from serving.candidates import Candidates
-from serving.messages import Recommended, Why
+from serving.messages import Recommendations, Recommended, Why
+from serving.profiles import Profile
 from serving.ranking import Looks
 from serving.reranking import Reranked
+from serving.response_log import Response
 from serving.shelf import Rows, Shelf
 
 
@@ -43,6 +46,32 @@ def explained(
         )
         for n in range(len(shown.items))
     ]
+
+
+def logged(
+    answer: Recommendations,
+    profile: Profile,
+    found: Candidates,
+    ranker_scores: NDArray[np.float32] | None,
+    shown: Reranked,
+) -> Response:
+    """An answer as the log keeps it, with all candidates."""
+    return Response(
+        request_id=str(answer.request_id),
+        time=datetime.now(UTC),
+        user=answer.user,
+        features=profile.features,
+        bundle=answer.bundle.name,
+        version=answer.bundle.version,
+        candidates=found.shelf.items["item"].take(found.rows).to_pylist(),
+        retrieval_scores=found.scores,
+        ranker_scores=ranker_scores,
+        shown=[item.item for item in answer.items],
+        scores=shown.scores,
+        propensities=shown.propensities,
+        degraded=answer.degraded,
+        milliseconds=answer.milliseconds,
+    )
 
 
 def _standing(candidates: Candidates | None, items: Rows) -> tuple[list[int | None], list[float | None]]:

@@ -20,16 +20,18 @@ def test_the_documented_yaml_is_sound(tmp_path: Path) -> None:
     (block,) = blocks((ROOT / "docs/how-to/answers.md").read_text(encoding="utf-8"), "yaml")
     (tmp_path / "serving.yaml").write_text(block)
     config = ServingConfig.load(tmp_path / "serving.yaml")
-    assert set(config.model_dump(exclude_unset=True)) >= ServingConfig.model_fields.keys() - {"log", "journal"}
+    assert set(config.model_dump(exclude_unset=True)) >= ServingConfig.model_fields.keys()
     assert config.rules is not None
     assert (config.grpc_port, config.rules.banned, config.budgets.rank) == (8501, ("811",), 100)
 
 
 def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
-    text = "limits: {keys: keys.txt}\nfeatures: {path: users.db}\n"
+    text = "limits: {keys: keys.txt}\nfeatures: {path: users.db}\nlog: {folder: log}\njournal: kept\n"
     (tmp_path / "serving.yaml").write_text(text)
     config = ServingConfig.load(tmp_path / "serving.yaml")
     assert config.limits.keys == str(tmp_path / "keys.txt")
+    assert config.log is not None
+    assert (config.log.folder, config.journal) == (str(tmp_path / "log"), str(tmp_path / "kept"))
     assert isinstance(config.features, SqliteStoreConfig)
     assert config.features.path == str(tmp_path / "users.db")
     (tmp_path / "serving.yaml").write_text("features: {kind: redis, url: 'redis://localhost'}\n")

@@ -9,15 +9,25 @@ from threading import Event
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from recsys.bundle import Bundle, UnknownUserError
-from recsys.errors import BundleError, RequestError
+from recsys.errors import BundleError, ConfigError, RequestError
 from serving import Pipeline, Request
 from serving.config import Batching, Budgets, Limits, ServingConfig
 from serving.features import SqliteStoreConfig, StoredUser, StoreError
-from serving.messages import EmbedRequest, ItemsRequest, RankRequest, Recommendations, Why
+from serving.messages import (
+    EmbedRequest,
+    EventRequest,
+    FeedbackRequest,
+    ItemsRequest,
+    RankRequest,
+    Recommendations,
+    Why,
+)
 from serving.reranking import RulesConfig
+from serving.response_log import LogConfig
 from serving.stages import Budget, LateError
 from tests.tiny_bundle import DAY, ITEMS, VECTORS
 
@@ -253,6 +263,46 @@ def test_the_files_store_is_opened(bundle: Bundle, tmp_path: Path) -> None:
     pipeline = Pipeline(bundle, ServingConfig(features=SqliteStoreConfig(path=str(tmp_path / "users.db"))))
     assert listed(pipeline.recommend(Request(user="1"))) == ["日本", "é"]
     assert (tmp_path / "users.db").exists()
+
+
+def test_an_event_is_seen_by_the_next_request(bundle: Bundle, tmp_path: Path) -> None:
+    """User 42 has met nothing, and then 9: one event, of item code 4, which is left out from then on."""
+    pipeline = Pipeline(bundle, ServingConfig(features=SqliteStoreConfig(path=str(tmp_path / "users.db"))))
+    before = pipeline.recommend(Request(user="42", k=6, explain=True))
+    assert pipeline.event(EventRequest(user=42, item=9)).noted
+    after = pipeline.recommend(Request(user="42", k=6, explain=True))
+    assert set(listed(before)) - set(listed(after)) == {"9"}
+    assert after.items[0].why is not None
+    assert after.items[0].why.history == {"9": 4.0}
+    with pytest.raises(RequestError, match=r"time: time .* out of range"):
+        pipeline.event(EventRequest(user=42, item=9, time=2**60))
+    with pytest.raises(ConfigError, match="no online store"):
+        Pipeline(bundle).event(EventRequest(user=42, item=9))
+
+
+def test_answers_and_feedback_are_logged(bundle: Bundle, tmp_path: Path) -> None:
+    rules = RulesConfig.model_validate({"pinned": [{"item": "10", "place": 1}]})
+    pipeline = Pipeline(bundle, ServingConfig(log=LogConfig(folder=str(tmp_path)), rules=rules, candidates=2))
+    ranked = pipeline.recommend(Request(user="1", exclude_seen=False, k=2))
+    popular = pipeline.recommend(Request(user="nobody", k=1))
+    assert pipeline.feedback(FeedbackRequest(request_id=str(ranked.request_id), item="日本", label="click")).noted
+    assert pipeline.log_counts()["responses"].dropped == 0
+    pipeline.close()
+    first, second = pq.read_table(tmp_path / "responses").to_pylist()
+    assert (first["request_id"], second["request_id"]) == (ranked.request_id, popular.request_id)
+    assert (first["user"], first["bundle"], first["version"], first["degraded"]) == ("1", "tiny", 1, [])
+    assert (first["candidates"], first["retrieval_scores"]) == (["9", "日本"], [59.0, 29.5])
+    assert first["ranker_scores"] == [pytest.approx(sigmoid(code), rel=1e-6) for code in (4, 6)]
+    assert [(each["item"], each["score"], each["propensity"]) for each in first["shown"]] == [
+        ("10", None, 1.0),
+        ("日本", pytest.approx(sigmoid(6), rel=1e-6), 1.0),
+    ]
+    assert (first["raw.watched"], first["raw.watched.age"]) == (["9", "2", "3"], [2 * DAY, DAY, 0])
+    assert (second["degraded"], second["ranker_scores"], second["candidates"]) == (["unknown_user"], None, ["2", "9"])
+    (came,) = pq.read_table(tmp_path / "feedback").to_pylist()
+    assert (came["request_id"], came["item"], came["label"]) == (ranked.request_id, "日本", "click")
+    with pytest.raises(ConfigError, match="this server keeps none"):
+        Pipeline(bundle).feedback(FeedbackRequest(request_id="a", item="2", label="click"))
 
 
 def test_rules(ranked_bundle: Path) -> None:
