@@ -14,7 +14,8 @@ from typing import Any
 import html5lib
 import pytest
 
-from recsys.bundle.manifest import REQUIRED, FileFacts, IndexFacts, Manifest, Versions
+from recsys.bundle.layout import required
+from recsys.bundle.manifest import FileFacts, IndexFacts, Manifest, Versions
 from recsys.cli.app import main
 from recsys.errors import ConfigError, DataError
 from recsys.evaluation.backtest_record import BacktestRecord, WindowRecord
@@ -378,7 +379,7 @@ def test_the_index_is_told_with_its_curve(make_run: MakeRun) -> None:
         version=3,
         created=datetime.now(UTC),
         versions=Versions.installed(),
-        files={name: FileFacts(sha256="0" * 64, bytes=1_000) for name in REQUIRED["two_tower"]},
+        files={name: FileFacts(sha256="0" * 64, bytes=1_000) for name in required("two_tower", 3)},
     )
     (bundle / "manifest.json").write_text(manifest.model_dump_json())
     layout = Layout(leaves=4, dimensions_per_block=2, anisotropic_threshold=0.2)
