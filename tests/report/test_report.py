@@ -14,8 +14,7 @@ from typing import Any
 import html5lib
 import pytest
 
-from recsys.bundle.layout import required
-from recsys.bundle.manifest import FileFacts, IndexFacts, Manifest, Versions
+from recsys.bundle.manifest import FileFacts, IndexFacts, Manifest, Versions, required
 from recsys.cli.app import main
 from recsys.errors import ConfigError, DataError
 from recsys.evaluation.backtest_record import BacktestRecord, WindowRecord
