@@ -7,8 +7,17 @@ from collections.abc import Callable, Sequence
 from threading import Event, Lock
 from typing import Generic, TypeVar
 
+from serving.config import Together
+
 Row = TypeVar("Row")
 Found = TypeVar("Found")
+Call = Callable[[Sequence[Row]], Sequence[Found]]
+"""What it finds for each of n rows."""
+
+
+def together(call: Call[Row, Found], config: Together | None) -> Call[Row, Found]:
+    """The function, or one that puts the rows of many threads together."""
+    return call if config is None else Batcher(call, config.rows, config.delay / 1_000)
 
 
 class _Ticket(Generic[Row, Found]):
@@ -42,7 +51,7 @@ class Batcher(Generic[Row, Found]):
         delay: seconds.
     """
 
-    def __init__(self, call: Callable[[Sequence[Row]], Sequence[Found]], rows: int, delay: float) -> None:
+    def __init__(self, call: Call[Row, Found], rows: int, delay: float) -> None:
         self._call, self._rows, self._delay = call, rows, delay
         self._lock = Lock()
         self._waiting: deque[_Ticket[Row, Found]] = deque()

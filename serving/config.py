@@ -26,14 +26,25 @@ class Budgets(Config):
     """Of the ranker; then the order is that of retrieval, and the answer is degraded by `ranker`."""
 
 
-class Batching(Config):
-    """Calls of many threads to one model, made together."""
+class Together(Config):
+    """How calls of many threads go together."""
 
-    rows: PositiveInt = 32
-    """So many at once, at most."""
-    delay: NonNegativeFloat = 1.0
+    rows: PositiveInt = 8
+    """So many requests at once, at most."""
+    delay: NonNegativeFloat = 5.0
     """Milliseconds that a call waits for the one before it to end, so as to go together with those that wait too, at
     most. Nobody waits while there is no other."""
+
+
+class Batching(Config):
+    """Which models' calls go together. None do by default: the page on how a request is answered has what was
+    measured.
+    """
+
+    query: Together | None = None
+    """Of the query tower; worth it where that is large."""
+    rank: Together | None = None
+    """Of the ranker; worth it where requests have few candidates, at most some hundred."""
 
 
 class Limits(Config):
@@ -71,7 +82,7 @@ class ServingConfig(Config):
     budgets: Budgets = Budgets()
     """Milliseconds by stage."""
     batching: Batching = Batching()
-    """Of the query tower."""
+    """Calls that go together."""
     rules: RulesConfig | None = None
     """Of the last stage; None for the best ones in their order."""
     log: LogConfig | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -12,6 +13,8 @@ from recsys.bundle.bundle import Bundle
 from recsys.bundle.manifest import EXPLAIN, RANK, SequenceField
 from recsys.bundle.requests import Arrays, RequestEncoder
 from recsys.errors import RequestError
+from serving.batching import together
+from serving.config import Together
 from serving.profiles import Profile
 from serving.shelf import Rows, Shelf
 
@@ -29,20 +32,21 @@ class Looks:
 class Ranking:
     """Scores items of a shelf for encoded queries, by the bundle's ranker."""
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, batching: Together | None = None) -> None:
         """Raises `BundleError` where the bundle has no ranker, or one that cannot put items in order."""
         self._bundle = bundle
-        self._rank = bundle.candidate_ranker
+        _ = bundle.candidate_ranker
+        self._rank = together(self._ranked, batching)
         fields = bundle.ranking.request
         self._inputs = RequestEncoder(fields).inputs
         self._sequences = {name: each for name, each in fields.items() if isinstance(each, SequenceField)}
 
     @classmethod
-    def of(cls, bundle: Bundle) -> Self | None:
+    def of(cls, bundle: Bundle, batching: Together | None = None) -> Self | None:
         """None where the bundle has no ranker, or is of one that cannot put items in order, as one of clicks."""
         if bundle.manifest.ranking is None or not bundle.ranker.has(RANK):
             return None
-        return cls(bundle)
+        return cls(bundle, batching)
 
     def scores(self, query: Arrays, shelf: Shelf, rows: Rows) -> NDArray[np.float32]:
         """[K] the probabilities of the items `rows` [K] for an encoded query.
@@ -52,12 +56,19 @@ class Ranking:
         """
         if not len(rows):
             return np.empty(0, np.float32)
-        found = self._rank({**self._own(query), **self._bundle.candidates(rows, shelf.items)})
+        (found,) = self._rank([(self._own(query), self._bundle.candidates(rows, shelf.items))])
         if not np.isfinite(found).all():
             raise RequestError(
                 "features", "the ranker's score is not finite", "numbers of a usual size", "send smaller numbers"
             )
         return found
+
+    def _ranked(self, asked: Sequence[tuple[Arrays, Arrays]]) -> Sequence[NDArray[np.float32]]:
+        """Of several requests, each with its features and its items'."""
+        if len(asked) == 1:
+            ((query, items),) = asked
+            return [self._bundle.candidate_ranker({**query, **items})]
+        return self._bundle.rank_many([query for query, _ in asked], [items for _, items in asked])
 
     def looks(self, query: Arrays, profile: Profile, shelf: Shelf, rows: Rows) -> list[Looks] | None:
         """What the layers weighed by for each of the items `rows`; None where no layer weighs anything."""

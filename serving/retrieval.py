@@ -15,9 +15,9 @@ from recsys.ragged import Ragged
 from recsys.retrieval.allowed import Allowed
 from recsys.retrieval.index import Index, Neighbours
 from recsys.retrieval.index import Vectors as VectorArray
-from serving.batching import Batcher
+from serving.batching import together
 from serving.candidates import Candidates
-from serving.config import Batching
+from serving.config import Together
 from serving.messages import BesideRequest, Request
 from serving.profiles import Profile
 from serving.shelf import LiveShelf, Rows, Shelf
@@ -26,9 +26,9 @@ from serving.shelf import LiveShelf, Rows, Shelf
 class Retrieval:
     """Finds candidates on a live shelf: by the query tower and the index, by popularity, or beside an item."""
 
-    def __init__(self, bundle: Bundle, shelf: LiveShelf, batching: Batching) -> None:
+    def __init__(self, bundle: Bundle, shelf: LiveShelf, batching: Together | None) -> None:
         self._bundle, self._shelf = bundle, shelf
-        self._embed = Batcher[Arrays, VectorArray](self._embedded, batching.rows, batching.delay / 1_000)
+        self._embed = together(self._embedded, batching)
 
     def candidates(self, query: Arrays, profile: Profile, request: Request, count: int) -> Candidates:
         """The `count` items with the greatest inner products with an encoded query.

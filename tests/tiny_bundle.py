@@ -197,6 +197,9 @@ def save_ranker(writer: BundleWriter) -> None:
             logit = self.genres.lookup(inputs["genre"]) * self.codes.lookup(inputs["movie"]) / 2
             return {"logit": logit, "score": tf.sigmoid(logit)}
 
+        def score_many(self, query_of: Any, **inputs: Any) -> Any:
+            return self.score(genre=tf.gather(inputs["genre"], query_of), movie=inputs["movie"])
+
         def explain(self, **inputs: Any) -> Any:
             shares = tf.tile(tf.constant([[[[[0.25, 0.75], [0.25, 0.75]]]]]), [tf.size(inputs["movie"]), 1, 1, 1, 1])
             fields = tf.constant(["genre", "movie"])
@@ -205,7 +208,9 @@ def save_ranker(writer: BundleWriter) -> None:
     ranker = Ranker()
     score = tf.function(ranker.score).get_concrete_function(**specs)
     explain = tf.function(ranker.explain).get_concrete_function(**specs)
-    signatures = {"serving_default": score, "rank": score, "explain": explain}
+    query_of = tf.TensorSpec([None], tf.int32, "query_of")
+    many = tf.function(ranker.score_many).get_concrete_function(query_of, **specs)
+    signatures = {"serving_default": score, "rank": score, "rank_many": many, "explain": explain}
     tf.saved_model.save(ranker, str(writer.graph("ranker")), signatures=signatures)
 
 
