@@ -68,6 +68,10 @@ class Info(Config):
     """The item features."""
     versions: dict[str, Any]
     """Versions that the bundle was made with."""
+    ranker: bool
+    """Whether there is a second stage."""
+    complements: bool
+    """Whether it knows what goes with items."""
 
 
 class Loaded(Config):

@@ -11,7 +11,10 @@ from pydantic import BaseModel, ValidationError
 from recsys.bundle.users import UnknownUserError
 from recsys.errors import RecsysError, RequestError
 from serving.about import History, HistoryRequest, Info, KnownUsers, Popular, UsersRequest
+from serving.catalogue_messages import DescribeRequest
 from serving.engine import Answer, internal_error
+from serving.explorer import Explorer
+from serving.map import CatalogueMap
 from serving.messages import (
     MOST,
     BesideRequest,
@@ -29,6 +32,7 @@ from serving.tf_serving import rest_call
 if TYPE_CHECKING:
     from serving.tf_serving.servables import Servables
 
+DRAWING = Answer(202, b"{}")
 CURVE = "index/curve.json"
 M = TypeVar("M", bound=BaseModel)
 Method = Callable[[bytes], Answer]
@@ -81,6 +85,7 @@ def methods_of(pipeline: Pipeline, servables: Servables, metrics: Metrics) -> Me
         metrics.answered(answer)
         return answer
 
+    explorer = Explorer(pipeline.bundle, pipeline.shelf)
     name, info = _json(pipeline.name), _json(_info(pipeline))
     known: dict[str, Method] = {
         "recommend": method(Request, recommend),
@@ -90,6 +95,9 @@ def methods_of(pipeline: Pipeline, servables: Servables, metrics: Metrics) -> Me
         "update": method(ItemsRequest, pipeline.update),
         "users": method(UsersRequest, lambda asked: KnownUsers(users=tuple(pipeline.users(asked.prefix, asked.count)))),
         "history": method(HistoryRequest, lambda asked: _history(pipeline, asked)),
+        "describe": method(DescribeRequest, explorer.describe),
+        "map": lambda _: _drawn(explorer, CatalogueMap.encode),
+        "legend": lambda _: _drawn(explorer, lambda drawn: drawn.legend.model_dump_json().encode()),
         "name": lambda _: name,
         "info": lambda _: info,
         "popular": lambda _: _json(Popular(bundle=pipeline.name, items=tuple(pipeline.popular(MOST)))),
@@ -100,6 +108,12 @@ def methods_of(pipeline: Pipeline, servables: Servables, metrics: Metrics) -> Me
 
 def _history(pipeline: Pipeline, asked: HistoryRequest) -> History:
     return History(user=str(asked.user), items=tuple(pipeline.history(asked.user, asked.count)))
+
+
+def _drawn(explorer: Explorer, encode: Callable[[CatalogueMap], bytes]) -> Answer:
+    """Of the map; 202 while it is being drawn."""
+    drawn = explorer.map()
+    return DRAWING if drawn is None else Answer(200, encode(drawn))
 
 
 def _info(pipeline: Pipeline) -> Info:
@@ -115,4 +129,6 @@ def _info(pipeline: Pipeline) -> Info:
         request={name: field.model_dump() for name, field in manifest.request.items()},
         item={name: field.model_dump() for name, field in manifest.item.items()},
         versions=manifest.versions.model_dump(),
+        ranker=manifest.ranking is not None,
+        complements=manifest.complements is not None,
     )

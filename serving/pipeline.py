@@ -74,6 +74,11 @@ class Pipeline:
         self._journal = self._replayed()
         self._log = None if self.config.log is None else ResponseLog.open(self.config.log, bundle.manifest.request)
 
+    @property
+    def shelf(self) -> LiveShelf:
+        """The catalogue."""
+        return self._shelf
+
     def recommend(self, request: Request) -> Recommendations:
         """The best `k` items.
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Query
 from fastapi.exceptions import RequestValidationError
 from fastapi.requests import Request as HttpRequest
 from fastapi.responses import HTMLResponse, Response
@@ -20,6 +20,7 @@ import recsys
 from recsys.errors import Problem, RequestError
 from serving.about import History, Info, KnownUsers, State
 from serving.api_page import api_page
+from serving.catalogue_messages import DescribedItems, Legend
 from serving.config import ServingConfig
 from serving.edge import Edge, json_response
 from serving.engine import Answer, Engine, EngineBusyError, EngineGoneError
@@ -40,10 +41,12 @@ from serving.messages import (
     problems_of,
 )
 from serving.metrics import CONTENT_TYPE, Metrics
+from serving.page import add_page
 from serving.tf_serving.rest_call import METHOD, PREFIX, RestCall
 
 GONE = Problem("server", "the model process is not there", "one", "try again, as Retry-After says")
 LOCKED = Problem("server", "is open to the network without API keys", "`limits.keys`", "give the server a file of keys")
+BINARY: dict[int | str, dict[str, Any]] = {200: {"content": {"application/octet-stream": {}}}, 202: {}}
 NO_TELEMETRY: TelemetryConfig = {
     "tracing": False,
     "metrics": False,
@@ -88,6 +91,8 @@ def web_app(engine: Engine, config: ServingConfig, metrics: Metrics, state: Call
     _add_recommendations(app, engine, fallback, metrics)
     _add_facts(app, engine)
     _add_items(app, engine, config)
+    _add_map(app, engine)
+    add_page(app)
     _add_tf_serving(app, engine)
     _add_health(app, engine, metrics, state)
     _add_documentation(app)
@@ -153,6 +158,30 @@ def _add_items(app: FastAPI, engine: Engine, config: ServingConfig) -> None:
         if locked:
             return json_response(Answer.refused(403, [LOCKED]))
         return json_response(await engine.call("update", await http.body()))
+
+
+def _add_map(app: FastAPI, engine: Engine) -> None:
+    @app.get("/v1/items", response_model=DescribedItems)
+    async def described(
+        row: Annotated[tuple[int, ...], Query()] = (),
+        item: Annotated[tuple[str, ...], Query()] = (),
+        places: bool = False,
+    ) -> Response:
+        """Items by row or id, with their features, and on request with their places on the map."""
+        return await _asked(engine, "describe", {"rows": row, "items": item, "places": places})
+
+    @app.get("/v1/map", response_class=Response, responses=BINARY)
+    async def catalogue_map() -> Response:
+        """The points of the catalogue's map; 202 while it is being drawn."""
+        answer = await engine.call("map", b"")
+        if answer.status != 200:
+            return json_response(answer, {"retry-after": "1"})
+        return Response(answer.body, media_type="application/octet-stream")
+
+    @app.get("/v1/map/legend", response_model=Legend)
+    async def legend() -> Response:
+        """What is on the map; 202 while it is being drawn."""
+        return json_response(await engine.call("legend", b""))
 
 
 def _add_tf_serving(app: FastAPI, engine: Engine) -> None:

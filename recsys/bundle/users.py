@@ -136,6 +136,10 @@ class Users:
             self._whole[column] = Ragged(values, offsets - first)
         return self._whole[column]
 
+    def item_counts(self, size: int) -> NDArray[np.int64]:
+        """[size] how often each item stands in the histories."""
+        return np.bincount(self._lists("history").values, minlength=size)
+
     def seen(self, row: int) -> NDArray[np.int32]:
         """Item indices that the user has met, in no order that counts."""
         return self._list("seen", row, np.int32)

@@ -107,7 +107,7 @@ def _next(config: Path, experiment: Experiment, user: str) -> list[tuple[str, st
     return [
         *([(f"source {os.path.relpath(activate)}", "puts the command recsys on your PATH")] if hidden else []),
         (f"recsys recommend {experiment.folder} --user {user}", "recommendations on the terminal"),
-        (f"recsys serve {experiment.folder}", "the same over HTTP, with a page for trying it at /docs"),
+        (f"recsys serve {experiment.folder}", "the same over HTTP, with a page for looking around at /"),
         (f"recsys run {config} {wider}", "change one thing, run again"),
         ("recsys init YOUR_EVENTS.csv", "a starter YAML for your own data"),
     ]
