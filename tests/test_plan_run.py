@@ -158,7 +158,7 @@ def test_the_masked_full_model_says_the_same_in_a_fresh_process(run: Run, tmp_pa
         encoder = Encoder(prepared.path, prepared.info.features, names)
         raw = raw_features(encoder, table)
         np.savez(tmp_path / f"{folder}.npz", **{name.replace(".", "_"): value for name, value in raw.items()})
-        places = [str(bundle / folder), str(tmp_path / f"{folder}.npz"), str(tmp_path / f"{folder}.npy")]
+        places = [str(bundle / folder / "1"), str(tmp_path / f"{folder}.npz"), str(tmp_path / f"{folder}.npy")]
         done = _fresh(places, tmp_path)
         assert done.returncode == 0, done.stderr[-2000:]
         expected = tower(encoder.encode({name: tf.constant(value) for name, value in raw.items()}), training=False)
