@@ -65,6 +65,7 @@ def sections() -> dict[str, str]:
         **ssl_study.sections(),
         "index": _index(),
         "exact-search": _exact_search(RESULTS / "exact_search.json"),
+        "serving": _serving(),
         **dimension_tables.sections(),
         "methods": methods.frontier(),
         "multiplexed": unified.partition("\n\n")[2],
@@ -128,6 +129,13 @@ def _exact_search(path: Path) -> str:
     import exact_search
 
     return exact_search.table(json.loads(path.read_text()))
+
+
+def _serving() -> str:
+    """A server under load."""
+    import server
+
+    return server.page()
 
 
 def _retrieval() -> str:

@@ -28,4 +28,4 @@ def create_app(bundle: Bundle | Path | str, config: ServingConfig | None = None)
     from serving.tf_serving.servables import Servables  # after what is wrong with the bundle is told: loads TensorFlow
 
     engine = LocalEngine(methods_of(pipeline, Servables(pipeline.bundle), metrics).answer, config.threads)
-    return web_app(engine, config, metrics, lambda: State(bundle=pipeline.name))
+    return web_app(engine, config, metrics, lambda: State(bundle=pipeline.name), pipeline.close)

@@ -61,6 +61,7 @@ def main(launch: ModelLaunch) -> int:
     print(json.dumps({"ready": pipeline.name.model_dump(), "loaded": loaded}), file=report, flush=True)
     stop.wait()
     server.stop(GRACE).wait()
+    pipeline.close()
     return 0
 
 

@@ -18,7 +18,7 @@ from serving.about import Loaded
 from serving.config import ServingConfig
 from serving.launch import ModelLaunch
 from serving.messages import BundleName
-from serving.processes import GRACE, end, start
+from serving.processes import end, start
 
 PATIENCE = 600.0
 """Seconds that a model process may take to load."""
@@ -47,17 +47,24 @@ class ModelProcess:
         write_text(
             launch, ModelLaunch(bundle=str(bundle), socket=str(socket), config=config, quiet=quiet).model_dump_json()
         )
-        process = await start("serving.model_process", launch)
+        try:
+            process = await start("serving.model_process", launch)
+        except OSError as error:
+            raise BundleError(
+                str(bundle), f"no process can be started ({error})", "room for one", "see the log"
+            ) from error
         try:
             name, loaded = await _ready(process, bundle)
         except BaseException:
-            await end(process, 0)
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
             raise
         return cls(process, bundle, socket, name, loaded)
 
     async def end(self) -> None:
         """Let it finish what it has begun; its clients are told to go elsewhere."""
-        await end(self.process, GRACE)
+        await end(self.process)
 
 
 async def _ready(process: Process, bundle: Path) -> tuple[BundleName, Loaded]:

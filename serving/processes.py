@@ -15,8 +15,8 @@ from time import monotonic
 
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 """Where prometheus_client keeps the counts of all processes (see `serving.metrics`)."""
-GRACE = 30.0
-"""Seconds that requests may take to end in a process that is told to."""
+GRACE, LATER = 15.0, 5.0
+"""Seconds that requests may take to end in a process that is told to, and after which it is killed if it has not."""
 
 SHORTEST, LONGEST = 0.1, 10.0
 """Seconds before a process that died is started again."""
@@ -61,13 +61,13 @@ async def start(module: str, launch: Path, inherit: Sequence[int] = ()) -> Proce
     )
 
 
-async def end(process: Process, grace: float) -> None:
-    """Told to end, and killed where it has not by then. [grace] seconds."""
+async def end(process: Process) -> None:
+    """Told to end, and killed where it has not."""
     if process.returncode is not None:
         return
     process.terminate()
     try:
-        await asyncio.wait_for(process.wait(), grace)
+        await asyncio.wait_for(process.wait(), GRACE + LATER)
     except TimeoutError:
         process.kill()
         await process.wait()

@@ -1,8 +1,8 @@
 """The way from a web worker to the model process: gRPC over a Unix socket, bytes in, bytes out.
 
 The socket's path is a link that the supervisor moves to the next model process. A process that ends by order says so to
-its clients (GOAWAY), and they connect again by the link; one that was killed is asked once more, by the next if there
-is one. No request is in doubt: asked twice, all methods give what they give once.
+its clients (GOAWAY), and they connect again by the link; of one that was killed, the next is asked once more, if there
+is one. Asked twice, methods give what they give once, but for those of `ONCE`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import grpc.aio
 from serving.engine import Answer, EngineBusyError, EngineGoneError
 
 SERVICE = "recsys.Engine"
+ONCE = frozenset({"event", "feedback"})
+"""Methods that must not be asked again where it is not known whether they were answered."""
 PATIENCE = 30.0
 """Seconds that an answer may take."""
 OPTIONS = (
@@ -58,7 +60,10 @@ class RemoteEngine:
     async def call(self, method: str, body: bytes, patience: float = PATIENCE) -> Answer:
         """See `Engine`."""
         try:
-            return Answer.unpacked(await ask(self._channel.unary_unary(f"/{SERVICE}/{method}"), body, patience))
+            call = self._channel.unary_unary(f"/{SERVICE}/{method}")
+            if method in ONCE:
+                return Answer.unpacked(await call(body, timeout=patience))
+            return Answer.unpacked(await ask(call, body, patience))
         except grpc.aio.AioRpcError as error:
             kind = EngineBusyError if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED else EngineGoneError
             raise kind(f"{error.code().name}: {error.details()}") from error

@@ -26,7 +26,7 @@ from serving.config import ServingConfig
 from serving.guard import Keys
 from serving.launch import WorkerLaunch
 from serving.model_slot import ModelProcess, ModelSlot
-from serving.processes import GRACE, Backoff, end, start
+from serving.processes import Backoff, end, start
 
 LOOK = 1.0
 """Seconds between two looks at the folder of bundles."""
@@ -116,12 +116,16 @@ class Supervisor:
     async def _keep_worker(self) -> None:
         backoff = Backoff()
         while True:
-            process = await start("serving.worker", self._launch, inherit=[self._http.fileno()])
             try:
-                code = await process.wait()
-            finally:
-                await end(process, GRACE)
-            self._died("web", code)
+                process = await start("serving.worker", self._launch, inherit=[self._http.fileno()])
+            except OSError as error:
+                _log.error("no web process can be started: %s", error)
+            else:
+                try:
+                    code = await process.wait()
+                finally:
+                    await end(process)
+                self._died("web", code)
             await backoff.pause()
 
     async def _keep_model(self) -> None:
@@ -129,11 +133,11 @@ class Supervisor:
         self._give(first)
         grpc = "" if self._grpc is None else f", TensorFlow Serving's gRPC at {address_of(self._grpc)}"
         _log.info("%s answers at http://%s%s", first.bundle, address_of(self._http), grpc)
-        watch = asyncio.create_task(self._watch())
         try:
-            await self._restart_forever()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._watch())
+                group.create_task(self._restart_forever())
         finally:
-            await _cancelled(watch)
             if self._slot.current is not None:
                 await self._slot.current.end()
 
@@ -167,6 +171,9 @@ class Supervisor:
                 wanted = find(self._path)
             except BundleError as error:
                 self._refuse(ACTIVE, error)
+                continue
+            except OSError as error:  # a volume that is away for a while
+                self._refuse(ACTIVE, BundleError(str(self._path), f"cannot be read ({error})"))
                 continue
             as_it_is = (wanted, _changed(wanted / MANIFEST), _changed(wanted.parent / ACTIVE))
             current = self._slot.current

@@ -31,7 +31,10 @@ from serving.messages import (
     BesideRequest,
     BundleName,
     EmbedRequest,
+    EventRequest,
+    FeedbackRequest,
     ItemsRequest,
+    Noted,
     Ranked,
     RankRequest,
     Recommendations,
@@ -57,7 +60,13 @@ NO_TELEMETRY: TelemetryConfig = {
 """FastAPI would look for OpenTelemetry's exporters; no request leaves this machine."""
 
 
-def web_app(engine: Engine, config: ServingConfig, metrics: Metrics, state: Callable[[], State] = State) -> FastAPI:
+def web_app(
+    engine: Engine,
+    config: ServingConfig,
+    metrics: Metrics,
+    state: Callable[[], State] = State,
+    close: Callable[[], object] = lambda: None,
+) -> FastAPI:
     """The application.
 
     Args:
@@ -65,6 +74,7 @@ def web_app(engine: Engine, config: ServingConfig, metrics: Metrics, state: Call
         config: limits, and whether the server is open to the network.
         metrics: counts requests, and is exposed.
         state: what the supervisor says of its processes.
+        close: is called when the application ends.
 
     Raises:
         ConfigError: the file of keys cannot be used.
@@ -75,6 +85,7 @@ def web_app(engine: Engine, config: ServingConfig, metrics: Metrics, state: Call
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with fallback.kept_fresh():
             yield
+        close()
 
     app = FastAPI(
         title="recsys",
@@ -90,7 +101,7 @@ def web_app(engine: Engine, config: ServingConfig, metrics: Metrics, state: Call
     _add_errors(app)
     _add_recommendations(app, engine, fallback, metrics)
     _add_facts(app, engine)
-    _add_items(app, engine, config)
+    _add_changes(app, engine, config)
     _add_map(app, engine)
     add_page(app)
     _add_tf_serving(app, engine)
@@ -149,15 +160,29 @@ async def _asked(engine: Engine, method: str, query: dict[str, object]) -> Respo
     return json_response(await engine.call(method, to_json(query)))
 
 
-def _add_items(app: FastAPI, engine: Engine, config: ServingConfig) -> None:
+def _add_changes(app: FastAPI, engine: Engine, config: ServingConfig) -> None:
+    """What leaves something behind. Without keys, it is for a server that this machine alone can reach."""
     locked = config.limits.keys is None and not is_local(config.host)
+
+    async def change(method: str, http: HttpRequest) -> Response:
+        if locked:
+            return json_response(Answer.refused(403, [LOCKED]))
+        return json_response(await engine.call(method, await http.body()))
 
     @app.post("/v1/items", response_model=Updated)
     async def items(request: ItemsRequest, http: HttpRequest) -> Response:
         """Put items into the running server's catalogue, change them, or take them away."""
-        if locked:
-            return json_response(Answer.refused(403, [LOCKED]))
-        return json_response(await engine.call("update", await http.body()))
+        return await change("update", http)
+
+    @app.post("/v1/events", response_model=Noted)
+    async def events(request: EventRequest, http: HttpRequest) -> Response:
+        """A positive event, for the user's history in the online store."""
+        return await change("event", http)
+
+    @app.post("/v1/feedback", response_model=Noted)
+    async def feedback(request: FeedbackRequest, http: HttpRequest) -> Response:
+        """What came of a shown item, for the log."""
+        return await change("feedback", http)
 
 
 def _add_map(app: FastAPI, engine: Engine) -> None:

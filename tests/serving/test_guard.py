@@ -121,12 +121,16 @@ def test_a_body_is_refused_while_it_is_read(route: str) -> None:
     assert engine.asked == []
 
 
-def test_an_open_server_without_keys_does_not_let_its_items_be_changed(keys: str) -> None:
-    body = {"delete": ["1"]}
-    assert client(Recorder()).post("/v1/items", json=body).status_code == 200
-    assert client(Recorder(), host="0.0.0.0").post("/v1/items", json=body).status_code == 403
-    guarded = client(Recorder(), Limits(keys=keys), host="0.0.0.0")
-    assert guarded.post("/v1/items", json=body, headers={"x-api-key": KEY}).status_code == 200
+def test_an_open_server_without_keys_lets_nothing_be_changed(keys: str) -> None:
+    for route, body in (
+        ("/v1/items", {"delete": ["1"]}),
+        ("/v1/events", {"user": "1", "item": "1"}),
+        ("/v1/feedback", {"request_id": "a", "item": "1", "label": "click"}),
+    ):
+        assert client(Recorder()).post(route, json=body).status_code == 200
+        assert client(Recorder(), host="0.0.0.0").post(route, json=body).status_code == 403
+        guarded = client(Recorder(), Limits(keys=keys), host="0.0.0.0")
+        assert guarded.post(route, json=body, headers={"x-api-key": KEY}).status_code == 200
 
 
 @pytest.mark.parametrize(

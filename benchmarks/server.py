@@ -1,14 +1,14 @@
 """A server under load: latency, where the time goes, and what fails when things die.
 
-    python benchmarks/serving.py --bundle runs/served/bundle/1      (benchmarks/serving_bundle.py makes one of 1M items)
+    python benchmarks/server.py --bundle runs/served/bundle/1      (benchmarks/server_bundle.py makes one of 1M items)
     ... --chaos                          swaps, a corrupt bundle and kills under the same load
     ... [--rate 50] [--seconds 60] [--workers 2] [--force] [--write]
 
 The client is a process of its own on the same machine. A request names a user with her history, and asks for 20 items
 of 500 candidates. Time outside TensorFlow and ScaNN is what a client waits beyond the stages that run them (`retrieve`:
 query tower and search; `rank`), in the mean: the web worker, the way to the model process and back, features, rules,
-JSON. The record is benchmarks/results/serving.json; --write puts it into docs/results.md. If others took
-more of the machine than 5 % meanwhile, it says so; status 2, unless --force.
+JSON. --write keeps the record, benchmarks/results/serving.json, of which results_page.py makes a section of
+docs/results.md. If others took more of the machine than 5 % meanwhile, it says so; status 2, unless --force.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -100,7 +101,7 @@ class Server:
 def loading(server: Server, plan: dict[str, Any]) -> Iterator[list[dict[str, Any]]]:
     """Requests from another process meanwhile; the list is filled when the block ends."""
     whole = {"host": server.host, "port": server.port, **plan}
-    command = [sys.executable, str(HERE / "serving_load.py")]
+    command = [sys.executable, str(HERE / "server_load.py")]
     client = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert client.stdin is not None
     client.stdin.write(json.dumps(whole))
@@ -233,7 +234,7 @@ def measured(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
 def page() -> str:
     """The section of docs/results.md."""
     if not RECORD.exists():
-        return "Not run yet: `python benchmarks/serving.py`.\n"
+        return "Not run yet: `python benchmarks/server.py`.\n"
     record = json.loads(RECORD.read_text())
     model = record["model"]
     text = [

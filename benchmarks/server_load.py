@@ -89,7 +89,7 @@ async def as_fast(host: str, port: int, bodies: list[bytes], clients: int, secon
 
 
 def run(plan: dict[str, Any]) -> list[dict[str, Any]]:
-    """In this process; what `python -m serving_load` reads as JSON and writes as JSON."""
+    """In this process; what `python -m server_load` reads as JSON and writes as JSON."""
     bodies = [json.dumps(body).encode() for body in plan["bodies"]]
     host, port, seconds = plan["host"], plan["port"], plan["seconds"]
     if "rate" in plan:

@@ -1,6 +1,6 @@
-"""A bundle for `serving.py`: a million items, a two_tower, and DIN over histories of 50 behind it.
+"""A bundle for `server.py`: a million items, a two_tower, and DIN over histories of 50 behind it.
 
-    python benchmarks/serving_bundle.py FOLDER [--items 1000000] [--users 50000]
+    python benchmarks/server_bundle.py FOLDER [--items 1000000] [--users 50000]
 
 Writes `FOLDER/runs/served/bundle/1`. The log is drawn: its users like a few categories each. Both models train one
 epoch, since how long an answer takes does not depend on how good it is. Items come in clumps, as catalogues do.
