@@ -71,8 +71,10 @@ class Ranking:
         return self._bundle.rank_many([query for query, _ in asked], [items for _, items in asked])
 
     def looks(self, query: Arrays, profile: Profile, shelf: Shelf, rows: Rows) -> list[Looks] | None:
-        """What the layers weighed by for each of the items `rows`; None where no layer weighs anything."""
-        if not self._bundle.ranker.has(EXPLAIN):
+        """What the layers weighed by for each of the items `rows`; None where there are none, or no layer
+        weighs anything.
+        """
+        if not len(rows) or not self._bundle.ranker.has(EXPLAIN):
             return None
         repeated = {name: np.repeat(array, len(rows), 0) for name, array in self._own(query).items()}
         found = self._bundle.ranker.explain({**repeated, **self._bundle.candidates(rows, shelf.items)})
