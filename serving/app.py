@@ -9,11 +9,11 @@ from fastapi import FastAPI
 from recsys.bundle.bundle import Bundle
 from serving.about import State
 from serving.config import ServingConfig
-from serving.engine import LocalEngine
-from serving.methods import methods_of
-from serving.metrics import Metrics
-from serving.pipeline import Pipeline
-from serving.web import web_app
+from serving.engine.engine import LocalEngine
+from serving.engine.methods import methods_of
+from serving.pipeline.pipeline import Pipeline
+from serving.web.application import web_app
+from serving.web.metrics import Metrics
 
 
 def create_app(bundle: Bundle | Path | str, config: ServingConfig | None = None) -> FastAPI:

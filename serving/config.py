@@ -10,9 +10,9 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from recsys.config.base import Config
 from recsys.config.load import load
 from serving.features import SqliteStoreConfig, StoreConfig
+from serving.log.config import LogConfig
 from serving.messages import MOST
 from serving.reranking import RulesConfig
-from serving.response_log import LogConfig
 
 Port = Annotated[int, Field(ge=0, le=65_535)]
 

@@ -13,9 +13,9 @@ import yaml
 from fastapi.routing import APIRoute
 
 from serving.config import ServingConfig
-from serving.engine import Answer
-from serving.metrics import Metrics
-from serving.web import web_app
+from serving.engine.engine import Answer
+from serving.web.application import web_app
+from serving.web.metrics import Metrics
 from tests.documented import blocks, must_parse
 
 ROOT = Path(__file__).parents[1]

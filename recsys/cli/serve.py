@@ -32,8 +32,8 @@ def serve(
     The page for people is at /, the API's documentation at /docs.
     """
     from serving.config import ServingConfig
-    from serving.processes import log_to_stderr
-    from serving.supervisor import serve
+    from serving.processes.child import log_to_stderr
+    from serving.processes.supervisor import serve
 
     log_to_stderr()
     given: dict[str, Any] = {"host": host, "port": port, "grpc_port": grpc_port, "workers": workers}

@@ -8,8 +8,8 @@ import grpc
 import grpc.aio
 
 from serving.config import Limits
-from serving.guard import NO_KEY, Keys, Rates, too_often
-from serving.remote import PATIENCE, ask
+from serving.engine.remote import PATIENCE, ask
+from serving.web.guard import NO_KEY, Keys, Rates, too_often
 
 SERVICES = ("/tensorflow.serving.PredictionService/", "/tensorflow.serving.ModelService/")
 GONE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)

@@ -7,7 +7,7 @@ from typing import Any
 
 from google.protobuf.json_format import MessageToDict
 
-from serving.engine import Answer
+from serving.engine.engine import Answer
 from serving.tf_serving.errors import HTTP_STATUS, ServableError, invalid
 from serving.tf_serving.json_tensors import inputs_of, parsed, response_of
 from serving.tf_serving.rest_call import RestCall

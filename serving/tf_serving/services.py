@@ -17,7 +17,7 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from serving.engine import internal_error
+from serving.engine.engine import internal_error
 from serving.tf_serving.errors import ServableError, invalid, not_found
 from serving.tf_serving.servables import DEFAULT, Servables
 

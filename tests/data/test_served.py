@@ -23,7 +23,8 @@ from recsys.errors import DataError
 from recsys.evaluation.off_policy import Log, estimate_of
 from recsys.experiment_config import ExperimentConfig
 from recsys.schema.config import SchemaConfig
-from serving.response_log import Feedback, LogConfig, Response, ResponseLog
+from serving.log.config import LogConfig
+from serving.log.response_log import Feedback, Response, ResponseLog
 from tests.documented import blocks
 
 REQUEST: dict[str, RawField] = {

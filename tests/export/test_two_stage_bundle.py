@@ -22,8 +22,8 @@ from recsys.evaluation.inspection import inspect_bundle
 from recsys.export import Provenance, RankingStage, export_two_tower
 from recsys.export.config import RetrievalConfig
 from recsys.models.ranker import Ranker
-from serving.profiles import Profiles
-from serving.shelf import Shelf
+from serving.pipeline.profiles import Profiles
+from serving.pipeline.shelf import Shelf
 from tests.export.conftest import ITEMS, PROVENANCE, USERS, Exported
 from tests.export.raw_requests import Raw, encode
 from tests.export.test_rank import ranker_of

@@ -70,7 +70,7 @@ class Running:
     def processes(self, module: str) -> list[psutil.Process]:
         """Those of its processes that run a module of `serving`."""
         children = psutil.Process(self.process.pid).children()
-        return [child for child in children if f"serving.{module}" in child.cmdline()]
+        return [child for child in children if any(word.endswith(f".{module}") for word in child.cmdline())]
 
     def end(self) -> int:
         """Its exit code, when told to end."""

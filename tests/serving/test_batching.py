@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.batching import Batcher
+from serving.pipeline.batching import Batcher
 
 LONG = 60.0
 

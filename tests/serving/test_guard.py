@@ -10,10 +10,10 @@ from fastapi.testclient import TestClient
 
 from recsys.errors import ConfigError
 from serving.config import Limits, ServingConfig
-from serving.engine import Answer, EngineGoneError
-from serving.guard import CLIENTS, Keys, Rates, is_local
-from serving.metrics import Metrics
-from serving.web import web_app
+from serving.engine.engine import Answer, EngineGoneError
+from serving.web.application import web_app
+from serving.web.guard import CLIENTS, Keys, Rates, is_local
+from serving.web.metrics import Metrics
 
 KEY, OTHER = "k" * 32, "another-key-of-mine"
 
@@ -26,7 +26,7 @@ class Recorder:
         self.gone = False
 
     async def call(self, method: str, body: bytes) -> Answer:
-        """See `serving.engine.Engine`."""
+        """See `serving.engine.engine.Engine`."""
         if self.gone:
             raise EngineGoneError("killed")
         if method == "boom":

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.errors import ExportError, RequestError
-from serving.journal import Journal, JournalError
+from serving.pipeline.journal import Journal, JournalError
 
 
 class Shelf:

@@ -11,11 +11,11 @@ import pytest
 
 from recsys.bundle import Bundle
 from recsys.errors import RequestError
-from serving import map as maps
-from serving.catalogue_messages import DescribeRequest
-from serving.explorer import Explorer
-from serving.map import CatalogueMap, chosen, coloured
-from serving.shelf import LiveShelf
+from serving.catalogue import map as maps
+from serving.catalogue.explorer import Explorer
+from serving.catalogue.map import CatalogueMap, chosen, coloured
+from serving.catalogue.messages import DescribeRequest
+from serving.pipeline.shelf import LiveShelf
 from tests.tiny_bundle import ITEMS
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from serving import projection
-from serving.projection import Projection
+from serving.catalogue import projection
+from serving.catalogue.projection import Projection
 
 
 def planted(groups: int, each: int, width: int = 32) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

@@ -9,8 +9,8 @@ import grpc
 import grpc.aio
 import pytest
 
-from serving.engine import Answer, EngineBusyError, EngineGoneError
-from serving.remote import RemoteEngine
+from serving.engine.engine import Answer, EngineBusyError, EngineGoneError
+from serving.engine.remote import RemoteEngine
 
 
 class Channel:

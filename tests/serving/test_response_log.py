@@ -21,9 +21,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from recsys.bundle.served_log import response_schema
-from serving import parquet_log
-from serving.parquet_log import LogCounts, ParquetLog
-from serving.response_log import Feedback, LogConfig, Response, ResponseLog
+from serving.log import parquet_log
+from serving.log.config import LogConfig
+from serving.log.parquet_log import LogCounts, ParquetLog
+from serving.log.response_log import Feedback, Response, ResponseLog
 from tests.tiny_bundle import REQUEST
 
 ROOT = Path(__file__).parents[2]
@@ -209,7 +210,8 @@ def test_a_row_that_fits_no_column_takes_only_its_file_along(tmp_path: Path) -> 
 def test_a_killed_process_leaves_whole_files(tmp_path: Path) -> None:
     """The next log removes what it was writing."""
     code = (
-        "import sys, itertools, pyarrow as pa; from pathlib import Path; from serving.parquet_log import ParquetLog\n"
+        "import sys, itertools, pyarrow as pa; from pathlib import Path\n"
+        "from serving.log.parquet_log import ParquetLog\n"
         "log = ParquetLog(Path(sys.argv[1]), lambda rows: pa.table({'n': rows}), 50, 600.0, 100, 600.0)\n"
         "for number in itertools.count(): log.put(number)"
     )

@@ -16,9 +16,9 @@ from recsys.bundle import Bundle
 from recsys.errors import RequestError
 from recsys.retrieval import ExactIndex
 from serving import Pipeline, Request
-from serving import shelf as module
-from serving.gate import Gate
 from serving.messages import ItemsRequest
+from serving.pipeline.gate import Gate
+from serving.pipeline.pipeline import shelf as module
 from tests.serving.test_pipeline import ALL_OF_USER_1, answer
 from tests.tiny_bundle import ITEMS, VECTORS, write
 

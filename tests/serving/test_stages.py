@@ -18,6 +18,7 @@ from recsys.errors import BundleError, ConfigError, RequestError
 from serving import Pipeline, Request
 from serving.config import Batching, Budgets, Limits, ServingConfig, Together
 from serving.features import SqliteStoreConfig, StoredUser, StoreError
+from serving.log.config import LogConfig
 from serving.messages import (
     EmbedRequest,
     EventRequest,
@@ -27,9 +28,8 @@ from serving.messages import (
     Recommendations,
     Why,
 )
+from serving.pipeline.stages import Budget, LateError
 from serving.reranking import RulesConfig
-from serving.response_log import LogConfig
-from serving.stages import Budget, LateError
 from tests.tiny_bundle import DAY, ITEMS, VECTORS
 
 LONG = 60.0
@@ -229,7 +229,7 @@ def test_the_online_store(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> No
     """Its features and history come before the bundle's; without it there are the bundle's, and the answer says so."""
     fresh = StoredUser({"genre": "drama", "gone": 1}, ("日本", "not in the catalogue", "2"), (0, DAY, 2 * DAY), ("10",))
     store = Store({"1": fresh, "new": fresh, "bad": StoredUser({"genre": 1.5})})
-    monkeypatch.setattr("serving.pipeline.open_store", lambda _: store)
+    monkeypatch.setattr("serving.pipeline.pipeline.open_store", lambda _: store)
     budgets = Budgets(features=500, rank=1_000 * LONG)
     pipeline = patient(bundle, features=SqliteStoreConfig(path="unused"), budgets=budgets)
 

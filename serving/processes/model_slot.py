@@ -16,9 +16,9 @@ from recsys.errors import BundleError, Problem
 from recsys.files import write_text
 from serving.about import Loaded
 from serving.config import ServingConfig
-from serving.launch import ModelLaunch
 from serving.messages import BundleName
-from serving.processes import end, start
+from serving.processes.child import end, start
+from serving.processes.launch import ModelLaunch
 
 PATIENCE = 600.0
 """Seconds that a model process may take to load."""
@@ -48,7 +48,7 @@ class ModelProcess:
             launch, ModelLaunch(bundle=str(bundle), socket=str(socket), config=config, quiet=quiet).model_dump_json()
         )
         try:
-            process = await start("serving.model_process", launch)
+            process = await start("serving.processes.model_process", launch)
         except OSError as error:
             raise BundleError(
                 str(bundle), f"no process can be started ({error})", "room for one", "see the log"

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 from recsys.bundle.requests import text_of
 from serving.about import Popular
-from serving.engine import Engine, EngineGoneError
+from serving.engine.engine import Engine, EngineGoneError
 from serving.messages import Recommendations, Recommended, Request
 
 FRESH = 2.0

@@ -12,9 +12,9 @@ import pyarrow as pa
 
 from recsys.bundle.bundle import Bundle
 from recsys.bundle.users import RAW
-from serving.catalogue_messages import DescribedItem, DescribedItems, DescribeRequest
-from serving.map import CatalogueMap
-from serving.shelf import LiveShelf
+from serving.catalogue.map import CatalogueMap
+from serving.catalogue.messages import DescribedItem, DescribedItems, DescribeRequest
+from serving.pipeline.shelf import LiveShelf
 
 NICENESS = 5
 """Of the thread that draws the map: whoever waits for recommendations comes first."""

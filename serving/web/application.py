@@ -19,13 +19,9 @@ from starlette.exceptions import HTTPException
 import recsys
 from recsys.errors import Problem, RequestError
 from serving.about import History, Info, KnownUsers, State
-from serving.api_page import api_page
-from serving.catalogue_messages import DescribedItems, Legend
+from serving.catalogue.messages import DescribedItems, Legend
 from serving.config import ServingConfig
-from serving.edge import Edge, json_response
-from serving.engine import Answer, Engine, EngineBusyError, EngineGoneError
-from serving.fallback import Fallback
-from serving.guard import is_local
+from serving.engine.engine import Answer, Engine, EngineBusyError, EngineGoneError
 from serving.messages import (
     Beside,
     BesideRequest,
@@ -43,9 +39,13 @@ from serving.messages import (
     Vectors,
     problems_of,
 )
-from serving.metrics import CONTENT_TYPE, Metrics
 from serving.page import add_page
 from serving.tf_serving.rest_call import METHOD, PREFIX, RestCall
+from serving.web.api_page import api_page
+from serving.web.edge import Edge, json_response
+from serving.web.fallback import Fallback
+from serving.web.guard import is_local
+from serving.web.metrics import CONTENT_TYPE, Metrics
 
 GONE = Problem("server", "the model process is not there", "one", "try again, as Retry-After says")
 LOCKED = Problem("server", "is open to the network without API keys", "`limits.keys`", "give the server a file of keys")
@@ -70,7 +70,7 @@ def web_app(
     """The application.
 
     Args:
-        engine: answers the methods of `serving.methods`.
+        engine: answers the methods of `serving.engine.methods`.
         config: limits, and whether the server is open to the network.
         metrics: counts requests, and is exposed.
         state: what the supervisor says of its processes.

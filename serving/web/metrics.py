@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 
 from serving.about import State
 from serving.messages import Recommendations
-from serving.processes import METRICS_FOLDER
+from serving.processes.child import METRICS_FOLDER
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)

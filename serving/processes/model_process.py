@@ -1,6 +1,6 @@
 """The model process: the one that loads TensorFlow, SavedModels and an index, and answers over a Unix socket.
 
-    python -m serving.model_process LAUNCH.json
+    python -m serving.processes.model_process LAUNCH.json
 
 It says on standard output, in one line of JSON, that it is ready or why it is not, and ends when standard input does:
 whoever started it holds the other ends.
@@ -28,12 +28,12 @@ from recsys.bundle.golden import self_test
 from recsys.bundle.layout import GOLDEN
 from recsys.errors import RecsysError
 from serving.config import ServingConfig
-from serving.launch import ModelLaunch
-from serving.methods import Methods, methods_of
-from serving.metrics import Metrics
-from serving.pipeline import Pipeline
-from serving.processes import GRACE, end_with_parent, log_to_stderr
-from serving.remote import OPTIONS, SERVICE
+from serving.engine.methods import Methods, methods_of
+from serving.engine.remote import OPTIONS, SERVICE
+from serving.pipeline.pipeline import Pipeline
+from serving.processes.child import GRACE, end_with_parent, log_to_stderr
+from serving.processes.launch import ModelLaunch
+from serving.web.metrics import Metrics
 
 _log = logging.getLogger(__name__)
 STEP_BACK = 10

@@ -11,29 +11,13 @@ from typing import Any, Self
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
 from recsys.bundle.manifest import RawField
 from recsys.bundle.served_log import FEEDBACK, FEEDBACK_SCHEMA, RESPONSES, SHOWN, logged_features, response_schema
-from recsys.config.base import Config
-from serving.parquet_log import LogCounts, ParquetLog
+from serving.log.config import LogConfig
+from serving.log.parquet_log import LogCounts, ParquetLog
 
 Floats = Sequence[float] | NDArray[np.floating]
-
-
-class LogConfig(Config):
-    """The log of answers and feedback."""
-
-    folder: str
-    """Where it is written; it may be shared by all servers of a fleet."""
-    rows: PositiveInt = 10_000
-    """A file has at most so many."""
-    seconds: PositiveFloat = 60.0
-    """A row is in a file after so long, at most; a crash loses what is not in one yet."""
-    waiting: PositiveInt = 10_000
-    """Rows that wait to be written, at most. Those that find no place are dropped, and counted."""
-    patience: NonNegativeFloat = 0.0
-    """Seconds that an answer waits for a place before it is dropped from the log."""
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from recsys.retrieval.allowed import Allowed
 from recsys.retrieval.index import Vectors
+from serving.pipeline.shelf import Rows, Shelf, no_rows
 from serving.reranking import Candidates as ForRules
 from serving.reranking import Reranked
-from serving.shelf import Rows, Shelf, no_rows
 
 
 @dataclass(frozen=True)

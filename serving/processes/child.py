@@ -14,7 +14,7 @@ from pathlib import Path
 from time import monotonic
 
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
-"""Where prometheus_client keeps the counts of all processes (see `serving.metrics`)."""
+"""Where prometheus_client keeps the counts of all processes (see `serving.web.metrics`)."""
 GRACE, LATER = 15.0, 5.0
 """Seconds that requests may take to end in a process that is told to, and after which it is killed if it has not."""
 

@@ -18,8 +18,8 @@ from recsys.bundle.users import RAW, UnknownUserError
 from recsys.errors import RequestError
 from serving.features import FeatureStore, StoredUser, StoreError
 from serving.messages import Id
-from serving.shelf import Rows, Shelf, no_rows
-from serving.stages import Budget, LateError
+from serving.pipeline.shelf import Rows, Shelf, no_rows
+from serving.pipeline.stages import Budget, LateError
 
 _log = logging.getLogger(__name__)
 

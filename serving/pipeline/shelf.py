@@ -24,8 +24,8 @@ from recsys.retrieval.exact import ExactIndex
 from recsys.retrieval.index import Index
 from recsys.retrieval.scann_index import ScannIndex
 from recsys.retrieval.upkeep import kept_up
-from serving.gate import Gate
 from serving.messages import Id, Item
+from serving.pipeline.gate import Gate
 from serving.reranking import Rules, RulesConfig
 
 Rows = NDArray[np.integer[Any]]

@@ -13,10 +13,10 @@ from recsys.bundle.bundle import Bundle
 from recsys.bundle.manifest import EXPLAIN, RANK, SequenceField
 from recsys.bundle.requests import Arrays, RequestEncoder
 from recsys.errors import RequestError
-from serving.batching import together
 from serving.config import Together
-from serving.profiles import Profile
-from serving.shelf import Rows, Shelf
+from serving.pipeline.batching import together
+from serving.pipeline.profiles import Profile
+from serving.pipeline.shelf import Rows, Shelf
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 import grpc
 import grpc.aio
 
-from serving.engine import Answer, EngineBusyError, EngineGoneError
+from serving.engine.engine import Answer, EngineBusyError, EngineGoneError
 
 SERVICE = "recsys.Engine"
 ONCE = frozenset({"event", "feedback"})

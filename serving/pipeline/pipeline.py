@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from recsys.bundle.bundle import Bundle
 from recsys.bundle.requests import Arrays, text_of
 from recsys.errors import ConfigError, ExportError, RequestError
-from serving.candidates import Candidates
 from serving.config import ServingConfig
 from serving.features import open_store
 from serving.features.store import now
-from serving.journal import Journal
+from serving.log.parquet_log import LogCounts
+from serving.log.response_log import Feedback, ResponseLog
 from serving.messages import (
     Beside,
     BesideRequest,
@@ -38,14 +38,14 @@ from serving.messages import (
     Updated,
     Vectors,
 )
-from serving.parquet_log import LogCounts
-from serving.profiles import Profile, Profiles
-from serving.ranking import Ranking
-from serving.response import explained, logged, respond
-from serving.response_log import Feedback, ResponseLog
-from serving.retrieval import Retrieval
-from serving.shelf import LiveShelf
-from serving.stages import Budget, LateError, Stopwatch
+from serving.pipeline.candidates import Candidates
+from serving.pipeline.journal import Journal
+from serving.pipeline.profiles import Profile, Profiles
+from serving.pipeline.ranking import Ranking
+from serving.pipeline.response import explained, logged, respond
+from serving.pipeline.retrieval import Retrieval
+from serving.pipeline.shelf import LiveShelf
+from serving.pipeline.stages import Budget, LateError, Stopwatch
 
 _log = logging.getLogger(__name__)
 

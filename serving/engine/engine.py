@@ -1,7 +1,7 @@
 """What stands between the web and a bundle: methods by name, JSON in, JSON out.
 
-An `Engine` is asked in this process (`LocalEngine`) or in the model process (`serving.remote.RemoteEngine`); the routes
-of `serving.web` do not know which.
+An `Engine` is asked in this process (`LocalEngine`) or in the model process (`serving.engine.remote.RemoteEngine`); the
+routes of `serving.web.application` do not know which.
 """
 
 from __future__ import annotations

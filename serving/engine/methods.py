@@ -1,4 +1,4 @@
-"""What a bundle can be asked, by name: the model process' side of the routes in `serving.web`."""
+"""What a bundle can be asked, by name: the model process' side of the routes in `serving.web.application`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pydantic import BaseModel, ValidationError
 from recsys.bundle.users import UnknownUserError
 from recsys.errors import RecsysError, RequestError
 from serving.about import History, HistoryRequest, Info, KnownUsers, Popular, UsersRequest
-from serving.catalogue_messages import DescribeRequest
-from serving.engine import Answer, internal_error
-from serving.explorer import Explorer
-from serving.map import CatalogueMap
+from serving.catalogue.explorer import Explorer
+from serving.catalogue.map import CatalogueMap
+from serving.catalogue.messages import DescribeRequest
+from serving.engine.engine import Answer, internal_error
 from serving.messages import (
     MOST,
     BesideRequest,
@@ -27,9 +27,9 @@ from serving.messages import (
     Request,
     problems_of,
 )
-from serving.metrics import Metrics
-from serving.pipeline import Pipeline
+from serving.pipeline.pipeline import Pipeline
 from serving.tf_serving import rest_call
+from serving.web.metrics import Metrics
 
 if TYPE_CHECKING:
     from serving.tf_serving.servables import Servables

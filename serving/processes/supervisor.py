@@ -23,10 +23,10 @@ from recsys.errors import BundleError, ConfigError
 from recsys.files import write_text
 from serving.about import State
 from serving.config import ServingConfig
-from serving.guard import Keys
-from serving.launch import WorkerLaunch
-from serving.model_slot import ModelProcess, ModelSlot
-from serving.processes import Backoff, end, start
+from serving.processes.child import Backoff, end, start
+from serving.processes.launch import WorkerLaunch
+from serving.processes.model_slot import ModelProcess, ModelSlot
+from serving.web.guard import Keys
 
 LOOK = 1.0
 """Seconds between two looks at the folder of bundles."""
@@ -117,7 +117,7 @@ class Supervisor:
         backoff = Backoff()
         while True:
             try:
-                process = await start("serving.worker", self._launch, inherit=[self._http.fileno()])
+                process = await start("serving.web.worker", self._launch, inherit=[self._http.fileno()])
             except OSError as error:
                 _log.error("no web process can be started: %s", error)
             else:

@@ -31,7 +31,7 @@ class JournalError(RecsysError):
 
 
 class Catalogue(Protocol):
-    """What changes; `serving.shelf.LiveShelf` is one."""
+    """What changes; `serving.pipeline.shelf.LiveShelf` is one."""
 
     def update(self, upserts: Rows, deletes: Sequence[Id]) -> None:
         """Put items there, or change them, and take others away."""

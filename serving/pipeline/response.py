@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.candidates import Candidates
+from serving.log.response_log import Response
 from serving.messages import Recommendations, Recommended, Why
-from serving.profiles import Profile
-from serving.ranking import Looks
+from serving.pipeline.candidates import Candidates
+from serving.pipeline.profiles import Profile
+from serving.pipeline.ranking import Looks
+from serving.pipeline.shelf import Rows, Shelf
 from serving.reranking import Reranked
-from serving.response_log import Response
-from serving.shelf import Rows, Shelf
 
 
 def respond(shelf: Shelf, shown: Reranked, whys: Sequence[Why | None] | None = None) -> tuple[Recommended, ...]:

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from recsys.bundle.bundle import Bundle
 from recsys.bundle.users import RAW
-from serving.catalogue_messages import Legend, LegendColumn, LegendValue
-from serving.projection import Projection
+from serving.catalogue.messages import Legend, LegendColumn, LegendValue
+from serving.catalogue.projection import Projection
 
 POINTS = 50_000
 """More than these are not drawn: half of them are the most popular items, the others a random sample of the rest."""

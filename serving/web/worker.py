@@ -1,6 +1,6 @@
 """A web worker: HTTP on a socket that all workers share, TensorFlow Serving's gRPC on a port that they share.
 
-    python -m serving.worker LAUNCH.json
+    python -m serving.web.worker LAUNCH.json
 
 It keeps nothing but popular items, and never loads TensorFlow: it can be killed at any time, at the cost of the
 requests that it is answering.
@@ -16,12 +16,12 @@ import uvicorn
 import uvloop
 
 from serving.about import State
-from serving.launch import WorkerLaunch
-from serving.metrics import Metrics
-from serving.processes import GRACE, end_with_parent, log_to_stderr
-from serving.remote import RemoteEngine, channel_to
+from serving.engine.remote import RemoteEngine, channel_to
+from serving.processes.child import GRACE, end_with_parent, log_to_stderr
+from serving.processes.launch import WorkerLaunch
 from serving.tf_serving import proxy
-from serving.web import web_app
+from serving.web.application import web_app
+from serving.web.metrics import Metrics
 
 
 async def main(launch: WorkerLaunch) -> None:

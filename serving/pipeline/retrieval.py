@@ -15,12 +15,12 @@ from recsys.ragged import Ragged
 from recsys.retrieval.allowed import Allowed
 from recsys.retrieval.index import Index, Neighbours
 from recsys.retrieval.index import Vectors as VectorArray
-from serving.batching import together
-from serving.candidates import Candidates
 from serving.config import Together
 from serving.messages import BesideRequest, Request
-from serving.profiles import Profile
-from serving.shelf import LiveShelf, Rows, Shelf
+from serving.pipeline.batching import together
+from serving.pipeline.candidates import Candidates
+from serving.pipeline.profiles import Profile
+from serving.pipeline.shelf import LiveShelf, Rows, Shelf
 
 
 class Retrieval:

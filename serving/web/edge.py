@@ -10,9 +10,9 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.config import Limits
-from serving.engine import Answer, internal_error
-from serving.guard import NO_KEY, Keys, Rates, too_often
-from serving.metrics import Metrics
+from serving.engine.engine import Answer, internal_error
+from serving.web.guard import NO_KEY, Keys, Rates, too_often
+from serving.web.metrics import Metrics
 
 OPEN = ("/healthz", "/readyz")
 """Routes of probes: they need no key, and are not counted against a client's rate."""

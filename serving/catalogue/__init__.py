@@ -1,0 +1,1 @@
+"""The catalogue to look at: items, and a map of them."""

@@ -1,0 +1,1 @@
+"""The processes of a server: who starts them, and swaps them."""

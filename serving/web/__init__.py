@@ -1,0 +1,1 @@
+"""What faces clients: routes, limits, keys, metrics. Nothing here needs TensorFlow."""
