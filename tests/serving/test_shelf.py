@@ -17,8 +17,8 @@ from recsys.errors import RequestError
 from recsys.retrieval import ExactIndex
 from serving import Pipeline, Request
 from serving.messages import ItemsRequest
+from serving.pipeline import shelf as module
 from serving.pipeline.gate import Gate
-from serving.pipeline.pipeline import shelf as module
 from tests.serving.test_pipeline import ALL_OF_USER_1, answer
 from tests.tiny_bundle import ITEMS, VECTORS, write
 
