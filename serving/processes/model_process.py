@@ -37,8 +37,8 @@ from serving.web.metrics import Metrics
 
 _log = logging.getLogger(__name__)
 STEP_BACK = 5
-"""By how much a quiet process is nicer than it would be: where others compete it gets about a quarter of a core, so that a
-server that has no pause takes up a new bundle, too.
+"""By how much a quiet process is nicer than it would be: where others compete it gets about a quarter of a core, so
+that a server that has no pause takes up a new bundle, too.
 """
 QUEUED = 128
 """Requests that are worked on or wait; to more it says at once that it cannot, so that web workers can."""
