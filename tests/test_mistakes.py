@@ -461,7 +461,7 @@ MISTAKES = [
             (f"{BUNDLE}/manifest.json: cannot be read as JSON", "export the run again"),
             broken=truncated(f"{BUNDLE}/manifest.json")),
     trained("manifest of another format", RECOMMEND, (f"{BUNDLE}/manifest.json: format 99", "export the run again"),
-            broken=edit('"format": 1', '"format": 99', f"{BUNDLE}/manifest.json")),
+            broken=edit('"format": 2', '"format": 99', f"{BUNDLE}/manifest.json")),
     trained("other TensorFlow", RECOMMEND,
             (f"{BUNDLE}/manifest.json: versions.tensorflow: ", "TensorFlow 2.9.*", "pip install"),
             broken=edit('"tensorflow": "2.20.', '"tensorflow": "2.9.', f"{BUNDLE}/manifest.json")),

@@ -84,7 +84,7 @@ def test_what_weighs_nothing_has_no_such_signature(exported: Exported, pairs: Ra
     bundle = Bundle.load(export_ranker(model, exported.prepared, tmp_path / "bundle", PROVENANCE))
     pair = request_of(pairs, 0)
     assert 0 < bundle.score([pair])[0] < 1
-    with pytest.raises(BundleError, match="ranker: has no signature explain; expected a ranker whose layers weigh"):
+    with pytest.raises(BundleError, match="ranker/1: has no signature explain; expected a ranker whose layers weigh"):
         bundle.explain([pair])
     with pytest.raises(BundleError, match="kind: two_tower; expected ranker"):
         Bundle.load(exported.bundle).explain([pair])
