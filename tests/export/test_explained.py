@@ -86,5 +86,5 @@ def test_what_weighs_nothing_has_no_such_signature(exported: Exported, pairs: Ra
     assert 0 < bundle.score([pair])[0] < 1
     with pytest.raises(BundleError, match="ranker/1: has no signature explain; expected a ranker whose layers weigh"):
         bundle.explain([pair])
-    with pytest.raises(BundleError, match="kind: two_tower; expected ranker"):
+    with pytest.raises(BundleError, match="ranking: there is no ranker in this bundle"):
         Bundle.load(exported.bundle).explain([pair])
