@@ -29,6 +29,7 @@ settings.register_profile(
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
     derandomize=os.environ.get("RECSYS_REQUIRE_SYSTEM") == "1",
+    max_examples=50,
 )
 settings.load_profile("recsys")
 

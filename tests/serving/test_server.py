@@ -84,7 +84,7 @@ class Load:
                         self.failures.append(answer.text)
                 except httpx.TransportError as error:
                     self.failures.append(error)
-                time.sleep(0.05)  # some 80 requests a second in all: a load, not a contest for the processor
+                time.sleep(0.1)  # some 40 requests a second in all: a load, not a contest for the processor
 
 
 @pytest.fixture
