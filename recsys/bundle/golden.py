@@ -138,7 +138,7 @@ class Stages:
             queries = self.queries(part, self.ranking.request)
             pairs = {name: array[own.row_of_value] for name, array in queries.items()}
             known = arrays_of(self.items, self.ranking.item, own.values) if len(self.items) else None
-            found.append(self.rank(pairs | (missing(self.ranking.item, len(pairs)) if known is None else known)))
+            found.append(self.rank(pairs | (missing(self.ranking.item, len(own.values)) if known is None else known)))
             at += len(part)
         return np.concatenate(found)
 
