@@ -85,7 +85,8 @@ def _spread(rows: NDArray[Any]) -> NDArray[Any]:
 
 
 def kept_up(index: ExactIndex | ScannIndex, ids: NDArray[np.int64], queries: Vectors) -> ExactIndex | ScannIndex:
-    """The index, if it keeps its promise after the items `ids` have come or changed; or else one that is built anew.
+    """The index, if it keeps its promise after the items `ids` have come or changed; or else one that is built anew, and
+    tuned by the queries near them as well as by the held-out ones.
 
     Raises:
         ExportError: the new one does not keep it either.
@@ -94,4 +95,5 @@ def kept_up(index: ExactIndex | ScannIndex, ids: NDArray[np.int64], queries: Vec
         return index  # what scores every item misses none
     if measure(index, ids, queries).holds(index.config):
         return index
-    return tune(index.catalogue, queries, index.asked)
+    near = near_queries(index.vectors[_spread(ids)], queries)
+    return tune(index.catalogue, np.concatenate([queries, near]), index.asked)

@@ -60,7 +60,12 @@ def test_an_average_hides_what_queries_near_new_items_show(index: ScannIndex, mo
     assert anew is not index
     assert isinstance(anew, ScannIndex)
     assert anew.asked == CONFIG
-    assert measure(anew, new, QUERIES).holds(CONFIG)
+    assert anew.curve is not None
+    assert anew.curve.queries == 400 + 2 * 60, "tuned by the queries near the new items too"
+    again = measure(anew, new, QUERIES)
+    assert again.recall[10] > 0.9
+    assert again.near is not None
+    assert again.near > 0.7, "120 pairs, and ScaNN's leaves differ from build to build"
     assert (anew.search(made(3, 60, at=9.0), 10).ids >= N).any(axis=1).mean() > 0.9
     assert anew.catalogue is index.catalogue
 
