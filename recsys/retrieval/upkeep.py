@@ -85,7 +85,7 @@ def _spread(rows: NDArray[Any]) -> NDArray[Any]:
 
 
 def kept_up(index: ExactIndex | ScannIndex, ids: NDArray[np.int64], queries: Vectors) -> ExactIndex | ScannIndex:
-    """The index, if it keeps its promise after the items `ids` have come or changed; or else one that is built anew, and
+    """The index, if it keeps its promise after the items `ids` have come or changed; or else one that is built anew and
     tuned by the queries near them as well as by the held-out ones.
 
     Raises:
