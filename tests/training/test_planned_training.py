@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import signal
-import subprocess
-import sys
-import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,9 +12,10 @@ import pytest
 from recsys.data.prepared import Prepared
 from recsys.embeddings.plan import ElementBlock, EmbeddingPlan, Origin, RowBlock, TablePlan, VocabularyPlan
 from recsys.embeddings.plan import vocabulary_digest as digest_of
+from tests.training.test_resume import kill_when
+from tests.training.trainees import finish
 from tests.worlds import write_world
 
-TRAINEE = Path(__file__).with_name("trainee.py")
 OPTIONS = ("dropout=0", "epochs=2", "batch=64", "every=4")
 
 
@@ -47,23 +43,9 @@ def plan(world: Path) -> Path:
     return path
 
 
-def start(world: Path, plan: Path, run: Path, *options: str) -> subprocess.Popen[bytes]:
-    run.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, str(TRAINEE), str(world), str(run), *OPTIONS, f"plan={plan}", *options]
-    with (run / "log").open("ab") as log:
-        return subprocess.Popen(command, stdout=log, stderr=log)
-
-
-def finished(process: subprocess.Popen[bytes], run: Path) -> dict[str, Any]:
-    assert process.wait(timeout=300) == 0, (run / "log").read_text()[-3000:]
-    result: dict[str, Any] = json.loads((run / "result.json").read_text())
-    return result
-
-
 @pytest.fixture(scope="module")
 def alone(world: Path, plan: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    run = tmp_path_factory.mktemp("alone")
-    return finished(start(world, plan, run), run)
+    return finish(world, tmp_path_factory.mktemp("alone"), *OPTIONS, f"plan={plan}")
 
 
 def test_what_is_pruned_stays_zero_and_what_is_kept_learns(alone: dict[str, Any], plan: Path) -> None:
@@ -82,19 +64,14 @@ def test_what_is_pruned_stays_zero_and_what_is_kept_learns(alone: dict[str, Any]
 def test_killed_and_resumed_it_ends_with_the_same_bits(
     world: Path, plan: Path, alone: dict[str, Any], tmp_path: Path
 ) -> None:
-    process = start(world, plan, tmp_path)
-    state = tmp_path / "checkpoints" / "checkpoint"
-    while process.poll() is None and not state.exists():
-        time.sleep(0.001)
-    assert process.poll() is None
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    options = (*OPTIONS, f"plan={plan}")
+    assert kill_when(world, tmp_path, (tmp_path / "checkpoints" / "checkpoint").exists, *options)
     assert not (tmp_path / "result.json").exists()
-    assert finished(start(world, plan, tmp_path), tmp_path) == alone
+    assert finish(world, tmp_path, *options) == alone
 
 
 def test_two_mirrored_devices_are_one_process(world: Path, plan: Path, alone: dict[str, Any], tmp_path: Path) -> None:
-    found = finished(start(world, plan, tmp_path, "strategy=mirrored", "devices=2"), tmp_path)
+    found = finish(world, tmp_path, *OPTIONS, f"plan={plan}", "strategy=mirrored", "devices=2")
     assert found["step"] == alone["step"] > 0
     for mine, theirs in zip(found["history"], alone["history"], strict=True):
         assert mine["loss"] == pytest.approx(theirs["loss"], rel=1e-5)

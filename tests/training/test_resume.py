@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
 import random
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,27 +10,13 @@ from typing import Any
 
 import pytest
 
+from tests.training.trainees import finish, start
 from tests.worlds import write_world
-
-TRAINEE = Path(__file__).with_name("trainee.py")
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_world(tmp_path_factory.mktemp("world") / "prepared", users=48, per_user=12)
-
-
-def start(world: Path, run: Path, *options: str) -> subprocess.Popen[bytes]:
-    run.mkdir(parents=True, exist_ok=True)
-    with (run / "trainee.log").open("ab") as log:
-        return subprocess.Popen([sys.executable, TRAINEE, world, run, *options], stdout=log, stderr=log)
-
-
-def finish(world: Path, run: Path, *options: str) -> dict[str, Any]:
-    process = start(world, run, *options)
-    assert process.wait(timeout=300) == 0, (run / "trainee.log").read_text()[-3000:]
-    result: dict[str, Any] = json.loads((run / "result.json").read_text())
-    return result
 
 
 @pytest.fixture(scope="module")
@@ -46,11 +27,11 @@ def undisturbed(world: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
 def kill_when(world: Path, run: Path, moment: Callable[[], bool], *options: str) -> bool:
     """Whether the process was still at work when it was killed."""
     process = start(world, run, *options)
-    while process.poll() is None and not moment():
+    while process.is_alive() and not moment():
         time.sleep(0.0005)
-    alive = process.poll() is None
-    os.kill(process.pid, signal.SIGKILL) if alive else None
-    process.wait()
+    alive = process.is_alive()
+    process.kill()
+    process.join()
     return alive
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.training.test_resume import checkpoint_steps, finish, kill_when
+from tests.training.test_resume import checkpoint_steps, kill_when
+from tests.training.trainees import finish
 from tests.worlds import write_world
 
 

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
-import subprocess
-import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +12,9 @@ import pytest
 
 from recsys.errors import ConfigError
 from recsys.training.config import TrainingConfig
+from tests.training.trainees import finish, finished, start
 from tests.worlds import write_world
 
-TRAINEE = Path(__file__).with_name("trainee.py")
 # Replicas would draw other dropout masks than one process; everything else must agree.
 OPTIONS = ("dropout=0", "epochs=2", "batch=64", "every=0")
 
@@ -28,23 +24,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_world(tmp_path_factory.mktemp("world") / "prepared", users=48, per_user=12)
 
 
-def start(world: Path, run: Path, *options: str, env: Mapping[str, str] = os.environ) -> subprocess.Popen[str]:
-    run.mkdir(exist_ok=True, parents=True)
-    command = [sys.executable, str(TRAINEE), str(world), str(run), *OPTIONS, *options]
-    return subprocess.Popen(command, env=dict(env), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-
-def finished(process: subprocess.Popen[str]) -> None:
-    log, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, log[-3000:]
-
-
 @pytest.fixture(scope="module")
 def alone(world: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    run = tmp_path_factory.mktemp("alone")
-    finished(start(world, run))
-    result: dict[str, Any] = json.loads((run / "result.json").read_text())
-    return result
+    return finish(world, tmp_path_factory.mktemp("alone"), *OPTIONS)
 
 
 def assert_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
@@ -73,23 +55,18 @@ def cluster(**jobs: int) -> dict[str, list[str]]:
 
 
 def member(jobs: dict[str, list[str]], job: str, index: int) -> dict[str, str]:
-    return {**os.environ, "TF_CONFIG": json.dumps({"cluster": jobs, "task": {"type": job, "index": index}})}
+    return {"TF_CONFIG": json.dumps({"cluster": jobs, "task": {"type": job, "index": index}})}
 
 
 def test_two_mirrored_devices_are_one_process(world: Path, alone: dict[str, Any], tmp_path: Path) -> None:
-    finished(start(world, tmp_path, "strategy=mirrored", "devices=2"))
-    assert_same(json.loads((tmp_path / "result.json").read_text()), alone)
+    assert_same(finish(world, tmp_path, *OPTIONS, "strategy=mirrored", "devices=2"), alone)
 
 
 def test_mirrored_devices_sum_what_they_saw(tmp_path: Path) -> None:
     """AUC and logloss of a ranker in training are those of the whole batches."""
     world = write_world(tmp_path / "prepared", users=48, per_user=12, negatives=0.5)
-    histories = []
-    for options in ((), ("strategy=mirrored", "devices=2")):
-        run = tmp_path / f"run{len(options)}"
-        finished(start(world, run, "model=ranker", *options))
-        histories.append(json.loads((run / "result.json").read_text())["history"])
-    alone, mirrored = histories
+    alone = finish(world, tmp_path / "alone", *OPTIONS, "model=ranker")["history"]
+    mirrored = finish(world, tmp_path / "run", *OPTIONS, "model=ranker", "strategy=mirrored", "devices=2")["history"]
     for mine, theirs in zip(mirrored, alone, strict=True):
         assert mine["logloss"] == pytest.approx(theirs["logloss"], rel=1e-5)
         assert mine["auc"] == pytest.approx(theirs["auc"], abs=1e-4)
@@ -98,12 +75,11 @@ def test_mirrored_devices_sum_what_they_saw(tmp_path: Path) -> None:
 def test_two_loopback_workers_are_one_process(world: Path, alone: dict[str, Any], tmp_path: Path) -> None:
     jobs = cluster(worker=2)
     workers = [
-        start(world, tmp_path, "strategy=multi_worker", f"task={n}", env=member(jobs, "worker", n)) for n in range(2)
+        start(world, tmp_path, *OPTIONS, "strategy=multi_worker", f"task={n}", env=member(jobs, "worker", n))
+        for n in range(2)
     ]
-    for worker in workers:
-        finished(worker)
-    for n in range(2):
-        assert_same(json.loads((tmp_path / f"result{n}.json").read_text()), alone)
+    for n, worker in enumerate(workers):
+        assert_same(finished(worker, tmp_path, str(n)), alone)
     kept = {path.name.split(".")[0] for path in (tmp_path / "checkpoints").iterdir()}
     assert not [name for name in kept if name.startswith("worker")], "only the chief's checkpoints stay"
 
@@ -113,20 +89,19 @@ def test_a_parameter_server_cluster_learns_and_one_process_goes_on_from_it(
 ) -> None:
     """With two servers, so that the large table is cut; the checkpoint holds it whole."""
     jobs = cluster(chief=1, worker=1, ps=2)
+    options = (*OPTIONS, "strategy=parameter_server")
     remote = [("worker", 0), ("ps", 0), ("ps", 1)]
-    others = [start(world, tmp_path, "strategy=parameter_server", env=member(jobs, job, n)) for job, n in remote]
+    others = [start(world, tmp_path, *options, env=member(jobs, job, n)) for job, n in remote]
     try:
-        finished(start(world, tmp_path, "strategy=parameter_server", env=member(jobs, "chief", 0)))
+        result = finished(start(world, tmp_path, *options, env=member(jobs, "chief", 0)), tmp_path)
     finally:
         for process in others:
             process.kill()
-            process.communicate()
-    result = json.loads((tmp_path / "result.json").read_text())
+            process.join()
     assert result["step"] == alone["step"]
     losses = [epoch["loss"] for epoch in result["history"]]
     assert losses[-1] < losses[0], "asynchronous training follows no fixed numbers, but it learns"
-    finished(start(world, tmp_path))
-    later = json.loads((tmp_path / "result.json").read_text())
+    later = finish(world, tmp_path, *OPTIONS)
     assert [later[key] for key in ("step", "ids", "history")] == [result[key] for key in ("step", "ids", "history")]
 
 

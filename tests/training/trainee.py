@@ -1,13 +1,9 @@
-"""A training process of its own, to be killed: trains on a small world and writes what it ended with.
-
-Run as: python trainee.py WORLD RUN [OPTION=VALUE ...]; `RUN/result.json` appears at the end.
-"""
+"""What a process of its own does, to be killed: trains on a small world and writes what it ended with."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +85,11 @@ def rows(model: EmbeddingModel, table: str) -> list[list[float]]:
 
 
 def main(world: Path, run: Path, options: dict[str, str]) -> None:
+    """`run/result.json`, or `run/result{task}.json`, appears at the end."""
+    if "devices" in options:
+        cpu = tf.config.list_physical_devices("CPU")[0]
+        logical = [tf.config.LogicalDeviceConfiguration()] * int(options["devices"])
+        tf.config.set_logical_device_configuration(cpu, logical)
     training = TrainingConfig(
         batch_size=int(options.get("batch", "32")),
         epochs=int(options.get("epochs", "5")),
@@ -143,12 +144,3 @@ def main(world: Path, run: Path, options: dict[str, str]) -> None:
         "user": rows(model, "user"),
     }
     (run / f"result{task}.json").write_text(json.dumps(result))
-
-
-if __name__ == "__main__":
-    pairs = dict(option.split("=", 1) for option in sys.argv[3:])
-    if int(pairs.get("devices", "1")) > 1:
-        cpu = tf.config.list_physical_devices("CPU")[0]
-        logical = [tf.config.LogicalDeviceConfiguration()] * int(pairs["devices"])
-        tf.config.set_logical_device_configuration(cpu, logical)
-    main(Path(sys.argv[1]), Path(sys.argv[2]), pairs)
