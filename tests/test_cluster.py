@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -27,7 +28,12 @@ def test_the_chief_alone_writes_evaluates_and_exports(tmp_path: Path) -> None:
     jobs = cluster(chief=1, worker=1)
     chief, worker = (
         subprocess.Popen(
-            command, cwd=tmp_path, env=member(jobs, job, 0), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command,
+            cwd=tmp_path,
+            env=os.environ | member(jobs, job, 0),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         for job in ("chief", "worker")
     )
