@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,11 @@ from tests.trained import trained_copy, trained_run  # noqa: F401
 # TensorFlow's modules and traced graphs are many objects that live long: looked through at Python's own pace (each 700
 # new objects), they cost several per cent of the suite.
 gc.set_threshold(50_000)
+# Where bytecode is not kept, as in many containers, each process of a test would compile TensorFlow anew, in 5 seconds.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+# Spark's tables are tiny here: its JVM spends its time on compiling what runs once.
+os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # Servers of the tests stand on this machine, whatever proxy leads out of it.
 os.environ.update(NO_PROXY="127.0.0.1,localhost", no_proxy="127.0.0.1,localhost")

@@ -6,12 +6,16 @@ import json
 
 import numpy as np
 import pyarrow.parquet as pq
+import pytest
 
 from recsys.bundle import Bundle
+from recsys.cli import main
 from tests.trained import Trained, recsys
 
 
-def test_a_new_item_is_retrieved_by_whose_query_is_near(trained_copy: Trained) -> None:
+def test_a_new_item_is_retrieved_by_whose_query_is_near(
+    trained_copy: Trained, capsys: pytest.CaptureFixture[str]
+) -> None:
     """It has the category and the tags of a known item, and so nearly its vector: who likes one is shown the other."""
     bundle = Bundle.load(trained_copy.bundle)
     queries = np.stack(pq.read_table(trained_copy.bundle / "queries.parquet")["vector"].to_numpy(zero_copy_only=False))
@@ -37,11 +41,9 @@ def test_a_new_item_is_retrieved_by_whose_query_is_near(trained_copy: Trained) -
     assert manifest.catalogue_size == bundle.manifest.catalogue_size + 1
 
     def recommended(*more: str) -> list[str]:
-        asked = recsys(
-            trained_copy.folder, "recommend", "runs/small", "--user", users[user], "-k", "100", "--json", *more
-        )
-        assert asked.returncode == 0, asked.stderr[-2000:] + asked.stdout
-        return [item["item"] for item in json.loads(asked.stdout)["items"]]
+        capsys.readouterr()
+        assert main(["recommend", "runs/small", "--user", users[user], "-k", "100", "--json", *more]) == 0
+        return [item["item"] for item in json.loads(capsys.readouterr().out)["items"]]
 
     assert "fresh" in recommended()
     category = fresh[like]["category"]
@@ -52,7 +54,7 @@ def test_a_new_item_is_retrieved_by_whose_query_is_near(trained_copy: Trained) -
     assert "fresh" not in recommended("--where", f"category={category}", "--exclude", "fresh")
     assert recommended("--only", "fresh") == ["fresh"]
 
-    gone = recsys(trained_copy.folder, "items", "delete", "runs/small", "--item", "fresh")
-    assert gone.returncode == 0, gone.stderr[-2000:]
-    assert "1 deleted" in gone.stdout
+    capsys.readouterr()
+    assert main(["items", "delete", "runs/small", "--item", "fresh"]) == 0
+    assert "1 deleted" in capsys.readouterr().out
     assert recommended("--only", "fresh") == []

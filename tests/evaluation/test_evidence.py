@@ -192,8 +192,8 @@ def test_slices_of_one_name_must_mean_the_same() -> None:
 
 
 def test_hundreds_of_comparisons_can_still_find_something() -> None:
-    better = measured(evidence(0.5))
-    runs = {"champion": measured()} | {f"run{n}": better for n in range(600)}
+    better = measured(evidence(0.5).take(np.arange(50), ["ndcg@10"]))
+    runs = {"champion": measured(evidence().take(np.arange(50), ["ndcg@10"]))} | {f"run{n}": better for n in range(600)}
     assert all(each.real for each in compare(runs, ["ndcg@10"]))
 
 
