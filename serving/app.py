@@ -24,7 +24,7 @@ def create_app(bundle: Bundle | Path | str, config: ServingConfig | None = None)
         ConfigError: the file of keys cannot be used.
     """
     config, metrics = config or ServingConfig(), Metrics()
-    pipeline = Pipeline(bundle if isinstance(bundle, Bundle) else Bundle.load(bundle), config)
+    pipeline = Pipeline(bundle if isinstance(bundle, Bundle) else Bundle.load(bundle), config, metrics.logged)
     from serving.tf_serving.servables import Servables  # after what is wrong with the bundle is told: loads TensorFlow
 
     engine = LocalEngine(methods_of(pipeline, Servables(pipeline.bundle), metrics).answer, config.threads)

@@ -516,7 +516,8 @@ def test_a_mistake_is_one_line_with_its_cure_and_leaves_nothing(
 ) -> None:
     folder = request.getfixturevalue("shop") if mistake.at == "shop" else request.getfixturevalue("trained_copy").folder
     mistake.broken(folder)
-    (folder / "temporary").mkdir()
+    # AutoGraph puts the code that it makes there, and leaves Python's cache of it.
+    (folder / "temporary" / "__pycache__").mkdir(parents=True)
     monkeypatch.setattr(tempfile, "tempdir", str(folder / "temporary"))
     before = snapshot(folder)
     assert before

@@ -13,6 +13,7 @@ that it does not know. Of a history it weighs an event by its item index + 1, an
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ import pytest
 
 from recsys.bundle import BundleWriter, Description, IndexFacts, RequestEncoder, Users
 from recsys.bundle.golden import Stages, write_golden
+from recsys.bundle.layout import MANIFEST
 from recsys.bundle.manifest import (
     CategoricalField,
     MultiValuedField,
@@ -33,6 +35,7 @@ from recsys.bundle.manifest import (
     VectorField,
 )
 from recsys.bundle.tower import ServedGraph
+from recsys.bundle.verify import sha256
 from recsys.retrieval import ExactIndex, Index
 
 DAY = 86_400
@@ -224,3 +227,13 @@ def ranked_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny bundle of a run directory; tests that change it copy it first."""
     return write(tmp_path_factory.mktemp("run") / "bundle")
+
+
+def with_digests(folder: Path) -> Path:
+    """The bundle, once its manifest lists every file as it is now."""
+    path = folder / MANIFEST
+    manifest = json.loads(path.read_bytes())
+    for name in manifest["files"]:
+        manifest["files"][name] = {"sha256": sha256(folder / name), "bytes": (folder / name).stat().st_size}
+    path.write_text(json.dumps(manifest))
+    return folder

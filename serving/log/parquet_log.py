@@ -12,7 +12,7 @@ from pathlib import Path
 from queue import Empty, Full, Queue
 from threading import Event, Lock, Thread
 from time import monotonic
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from recsys.files import draft_folder
 
 Row = TypeVar("Row")
+Outcome = Literal["written", "dropped"]
 RETRY = 1.0
 """Seconds after which a file that could not be written is tried again."""
 _LOG = logging.getLogger(__name__)
@@ -55,14 +56,15 @@ class ParquetLog(Generic[Row]):
         seconds: float,
         waiting: int,
         patience: float,
+        counted: Callable[[Outcome, int], None] = lambda *_: None,
     ) -> None:
         """Args: `to_table` makes a table of rows; a file has at most `rows`, and is written `seconds` after its first;
-        at most `waiting` rows are in the queue, for a place in which `put` waits `patience` seconds. Raises `OSError`
-        where the folder cannot be made.
+        at most `waiting` rows are in the queue, for a place in which `put` waits `patience` seconds; `counted` is told
+        what becomes of rows. Raises `OSError` where the folder cannot be made.
         """
         folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._to_table = folder, to_table
-        self._rows, self._seconds, self._patience = rows, seconds, patience
+        self._rows, self._seconds, self._patience, self._counted = rows, seconds, patience, counted
         self._queue: Queue[Row | None] = Queue(waiting)
         self._ending, self._lock = Event(), Lock()
         self._written = self._dropped = self._files = 0
@@ -135,6 +137,7 @@ class ParquetLog(Generic[Row]):
             return False
         with self._lock:
             self._written += len(table)
+        self._counted("written", len(table))
         return True
 
     def _write(self, table: pa.Table) -> None:
@@ -152,3 +155,4 @@ class ParquetLog(Generic[Row]):
     def _drop(self, count: int) -> None:
         with self._lock:
             self._dropped += count
+        self._counted("dropped", count)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,8 +16,10 @@ from numpy.typing import NDArray
 from recsys.bundle.manifest import RawField
 from recsys.bundle.served_log import FEEDBACK, FEEDBACK_SCHEMA, RESPONSES, SHOWN, logged_features, response_schema
 from serving.log.config import LogConfig
-from serving.log.parquet_log import LogCounts, ParquetLog
+from serving.log.parquet_log import LogCounts, Outcome, ParquetLog
 
+Counted = Callable[[str, Outcome, int], None]
+"""Takes the log (`responses` or `feedback`), what became of rows, and how many."""
 Floats = Sequence[float] | NDArray[np.floating]
 
 
@@ -82,8 +85,8 @@ class ResponseLog:
         self._feedback = feedback
 
     @classmethod
-    def open(cls, config: LogConfig, request: Mapping[str, RawField]) -> Self:
-        """A log for one process, of a bundle with this request schema.
+    def open(cls, config: LogConfig, request: Mapping[str, RawField], counted: Counted = lambda *_: None) -> Self:
+        """A log for one process, of a bundle with this request schema; `counted` is told what becomes of rows.
 
         Raises:
             OSError: the folder cannot be made.
@@ -91,8 +94,10 @@ class ResponseLog:
         folder, schema = Path(config.folder), response_schema(request)
         limits = (config.rows, config.seconds, config.waiting, config.patience)
         return cls(
-            ParquetLog(folder / RESPONSES, lambda rows: _responses(rows, request, schema), *limits),
-            ParquetLog(folder / FEEDBACK, _feedback, *limits),
+            ParquetLog(
+                folder / RESPONSES, lambda rows: _responses(rows, request, schema), *limits, partial(counted, RESPONSES)
+            ),
+            ParquetLog(folder / FEEDBACK, _feedback, *limits, partial(counted, FEEDBACK)),
         )
 
     def response(self, response: Response) -> bool:

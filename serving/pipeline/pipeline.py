@@ -18,7 +18,7 @@ from serving.config import ServingConfig
 from serving.features import open_store
 from serving.features.store import now
 from serving.log.parquet_log import LogCounts
-from serving.log.response_log import Feedback, ResponseLog
+from serving.log.response_log import Counted, Feedback, ResponseLog
 from serving.messages import (
     Beside,
     BesideRequest,
@@ -57,8 +57,10 @@ class Pipeline:
     slower than the next. It owns its `Bundle`: updates change the index in there.
     """
 
-    def __init__(self, bundle: Bundle, config: ServingConfig | None = None) -> None:
-        """Raises `BundleError` for parts that cannot be opened, `ConfigError` for rules that do not fit the items,
+    def __init__(self, bundle: Bundle, config: ServingConfig | None = None, counted: Counted = lambda *_: None) -> None:
+        """`counted` is told what becomes of the log's rows.
+
+        Raises `BundleError` for parts that cannot be opened, `ConfigError` for rules that do not fit the items,
         `StoreError` for an online store that cannot be opened, and `JournalError` for a journal that cannot be read.
         """
         self.bundle, self.config = bundle, config or ServingConfig()
@@ -72,7 +74,9 @@ class Pipeline:
         self._rank_budget = Budget("rank", budgets.rank, threads)
         self._warm_up()
         self._journal = self._replayed()
-        self._log = None if self.config.log is None else ResponseLog.open(self.config.log, bundle.manifest.request)
+        self._log = (
+            None if self.config.log is None else ResponseLog.open(self.config.log, bundle.manifest.request, counted)
+        )
 
     @property
     def shelf(self) -> LiveShelf:

@@ -51,13 +51,13 @@ def main(launch: ModelLaunch) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     end_with_parent()
-    start = perf_counter()
+    start, metrics = perf_counter(), Metrics()
     try:
-        pipeline, import_seconds = _loaded(launch)
+        pipeline, import_seconds = _loaded(launch, metrics)
     except RecsysError as error:
         print(json.dumps({"refused": [asdict(problem) for problem in error.problems]}), file=report, flush=True)
         return 1
-    server = _server(pipeline, launch)
+    server = _server(pipeline, launch, metrics)
     server.start()
     loaded = {"seconds": perf_counter() - start, "import_seconds": import_seconds}
     print(json.dumps({"ready": pipeline.name.model_dump(), "loaded": loaded}), file=report, flush=True)
@@ -67,7 +67,7 @@ def main(launch: ModelLaunch) -> int:
     return 0
 
 
-def _loaded(launch: ModelLaunch) -> tuple[Pipeline, float]:
+def _loaded(launch: ModelLaunch, metrics: Metrics) -> tuple[Pipeline, float]:
     """In a thread of low priority, if it is to be quiet. Priorities are those of threads, and threads inherit them: so
     TensorFlow makes its own before, at the usual one, which is what requests need. Returns its import's seconds too.
     """
@@ -77,16 +77,16 @@ def _loaded(launch: ModelLaunch) -> tuple[Pipeline, float]:
         loader.submit(_import_tensorflow).result()
         import_seconds = perf_counter() - start
         _start_tensorflow()
-        return loader.submit(_tried, bundle, launch.config).result(), import_seconds
+        return loader.submit(_tried, bundle, launch.config, metrics).result(), import_seconds
 
 
-def _tried(bundle: Bundle, config: ServingConfig) -> Pipeline:
+def _tried(bundle: Bundle, config: ServingConfig, metrics: Metrics) -> Pipeline:
     """Warm, once it has answered its golden requests as it did when it was exported."""
     if GOLDEN in bundle.manifest.files:
         self_test(bundle)
     else:
         _log.warning("%s has no golden requests to be tried with", bundle.folder)
-    return Pipeline(bundle, config)
+    return Pipeline(bundle, config, metrics.logged)
 
 
 def _step_back() -> None:
@@ -103,12 +103,12 @@ def _start_tensorflow() -> None:
     tf.constant(0) + 1
 
 
-def _server(pipeline: Pipeline, launch: ModelLaunch) -> grpc.Server:
+def _server(pipeline: Pipeline, launch: ModelLaunch, metrics: Metrics) -> grpc.Server:
     from serving.tf_serving import services
     from serving.tf_serving.servables import Servables
 
     servables = Servables(pipeline.bundle)
-    methods = methods_of(pipeline, servables, Metrics())
+    methods = methods_of(pipeline, servables, metrics)
     threads = ThreadPoolExecutor(launch.config.threads, "answer")
     server = grpc.server(threads, options=OPTIONS, maximum_concurrent_rpcs=QUEUED)
     handlers = {name: grpc.unary_unary_rpc_method_handler(_handler(methods, name)) for name in methods}

@@ -14,10 +14,8 @@ from serving.engine.engine import Answer, internal_error
 from serving.web.guard import NO_KEY, Keys, Rates, too_often
 from serving.web.metrics import Metrics
 
-OPEN = ("/healthz", "/readyz")
-"""Routes of probes: they need no key, and are not counted against a client's rate."""
 GUARDED = ("/v1/", "/metrics")
-"""What begins so needs a key; the rest is the page and the documentation."""
+"""What begins so needs a key and counts against a client's rate; the rest are probes, the page and documentation."""
 HEADERS = {
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
@@ -72,11 +70,9 @@ class Edge:
             self._metrics.seconds.labels(route).observe(perf_counter() - start)
 
     def _refused(self, scope: Scope) -> Response | None:
-        path = scope["path"]
-        if path in OPEN:
+        if not scope["path"].startswith(GUARDED):
             return None
-        headers = Headers(scope=scope)
-        if path.startswith(GUARDED) and not self._keys.admit(headers):
+        if not self._keys.admit(Headers(scope=scope)):
             return json_response(Answer.refused(401, [NO_KEY]), {"www-authenticate": "Bearer"})
         client = scope["client"][0] if scope["client"] else "local"
         wait = self._rates.wait(client)

@@ -16,6 +16,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from serving.about import State
+from serving.log.parquet_log import Outcome
 from serving.messages import Recommendations
 from serving.processes.child import METRICS_FOLDER
 
@@ -39,6 +40,14 @@ class Metrics:
         self.degraded = Counter(
             "recsys_degraded", "Answers that are not what they would be, by reason.", ["reason"], registry=own
         )
+
+        self._logged = Counter(
+            "recsys_log_rows", "Rows of the log, by what became of them.", ["log", "outcome"], registry=own
+        )
+
+    def logged(self, log: str, outcome: Outcome, rows: int) -> None:
+        """Rows of a log were written or dropped."""
+        self._logged.labels(log, outcome).inc(rows)
 
     def answered(self, answer: Recommendations) -> None:
         """A recommendation was made."""

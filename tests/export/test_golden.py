@@ -13,14 +13,13 @@ import pytest
 
 from recsys.bundle import Bundle, self_test
 from recsys.bundle.golden import KNOWN, Golden, K
-from recsys.bundle.layout import MANIFEST
-from recsys.bundle.verify import sha256
 from recsys.errors import BundleError
 from recsys.export import Encoder, RankingStage, TowerModule, export_ranker, export_two_tower
 from recsys.export.config import RetrievalConfig
 from recsys.models.ranker import Ranker
 from tests.export.conftest import PROVENANCE, Exported
 from tests.export.test_rank import ranker_of
+from tests.tiny_bundle import with_digests
 
 
 @pytest.fixture(scope="module")
@@ -38,16 +37,6 @@ def bundle(exported: Exported, ranker: Ranker, tmp_path_factory: pytest.TempPath
 @pytest.fixture
 def copy(bundle: Path, tmp_path: Path) -> Path:
     return shutil.copytree(bundle, tmp_path / "bundle" / "1")
-
-
-def with_digests(folder: Path) -> Bundle:
-    """The bundle, once the manifest lists every file as it is now."""
-    path = folder / MANIFEST
-    manifest = json.loads(path.read_bytes())
-    for name in manifest["files"]:
-        manifest["files"][name] = {"sha256": sha256(folder / name), "bytes": (folder / name).stat().st_size}
-    path.write_text(json.dumps(manifest))
-    return Bundle.load(folder)
 
 
 def read(folder: Path) -> Golden:
@@ -84,7 +73,7 @@ def test_a_changed_weight_of_the_query_tower_is_found(copy: Path, exported: Expo
     finally:
         weight.assign(before)
     with pytest.raises(BundleError, match=r"golden\.json: requests\[0\] \(user .*query tower and index: .*export the"):
-        self_test(with_digests(copy))
+        self_test(Bundle.load(with_digests(copy)))
 
 
 def test_another_rankers_weights_are_found(copy: Path, exported: Exported, tmp_path: Path) -> None:
@@ -94,7 +83,7 @@ def test_another_rankers_weights_are_found(copy: Path, exported: Exported, tmp_p
         if path.is_file():
             shutil.copyfile(path, folder / path.relative_to(other.graph_folder("ranker")))
     with pytest.raises(BundleError, match=r"requests\[0\] \(user .*: ranker: "):
-        self_test(with_digests(copy))
+        self_test(Bundle.load(with_digests(copy)))
 
 
 def change_vectors(folder: Path) -> None:
@@ -120,7 +109,7 @@ def change_answer(folder: Path) -> None:
 def test_what_does_not_belong_together_is_found(copy: Path, change: Callable[[Path], None], message: str) -> None:
     change(copy)
     with pytest.raises(BundleError, match=message):
-        self_test(with_digests(copy))
+        self_test(Bundle.load(with_digests(copy)))
 
 
 def test_a_ranker_alone_has_golden_requests_too(exported: Exported, ranker: Ranker, tmp_path: Path) -> None:

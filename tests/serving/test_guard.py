@@ -103,6 +103,7 @@ def test_who_asks_too_often_is_told_when_to_come_back() -> None:
     refused = server.get("/v1/info")
     assert (refused.status_code, refused.headers["retry-after"]) == (429, "10")
     assert server.get("/healthz").status_code == 200
+    assert {server.get(path).status_code for path in ("/", "/docs") * 5} == {200}, "the page is not rationed"
 
 
 @pytest.mark.parametrize("route", ["/v1/recommend", "/v1/models/ranker:predict"])

@@ -131,17 +131,21 @@ def test_a_file_is_cut_by_time(tmp_path: Path) -> None:
     assert lengths(tmp_path) == [1, 1]
 
 
+TOLD: list[tuple[str, int]] = []
+
+
 @pytest.fixture
 def held(tmp_path: Path) -> Iterator[tuple[ParquetLog[int], Event]]:
     """A log with room for two rows, whose thread is busy with a third until the event."""
     go, busy = Event(), Event()
+    TOLD.clear()
 
     def to_table(rows: Any) -> pa.Table:
         busy.set()
         go.wait()
         return pa.table({"n": list(rows)})
 
-    log: ParquetLog[int] = ParquetLog(tmp_path, to_table, rows=1, seconds=9.0, waiting=2, patience=0.0)
+    log: ParquetLog[int] = ParquetLog(tmp_path, to_table, 1, 9.0, 2, 0.0, lambda *what: TOLD.append(what))
     log.put(0)
     busy.wait()
     yield log, go
@@ -156,6 +160,7 @@ def test_what_finds_no_place_is_counted(held: tuple[ParquetLog[int], Event], tmp
     go.set()
     log.close()
     assert log.counts() == LogCounts(3, 2, 0)
+    assert TOLD == [("dropped", 1)] * 2 + [("written", 1)] * 3
     assert [row["n"] for row in rows(tmp_path)] == [0, 1, 2]
 
 

@@ -5,6 +5,7 @@ The tests follow on each other.
 
 from __future__ import annotations
 
+import json
 import shutil
 import socket
 import threading
@@ -20,9 +21,10 @@ import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from recsys.bundle.layout import GOLDEN
 from recsys.cli import main
 from tests.serving.running import PATIENCE, Running, eventually, ready
-from tests.tiny_bundle import write
+from tests.tiny_bundle import with_digests, write
 
 CLIENTS = 4
 WORKERS = 2
@@ -270,11 +272,29 @@ def test_an_altered_bundle_is_refused(server: Running, client: httpx.Client, loa
     assert samples(client)["recsys_swaps_refused_total",] == 1
 
 
+def test_a_bundle_that_answers_otherwise_is_refused(
+    server: Running, client: httpx.Client, load: Load, bundles: Path
+) -> None:
+    """Whole, and by its digests unaltered, but its towers do not give what its exporter saw."""
+    draft = shutil.copytree(bundles / "2", bundles / ".draft")
+    golden = json.loads((draft / GOLDEN).read_bytes())
+    golden["requests"][0]["scores"][0] += 1.0
+    (draft / GOLDEN).write_text(json.dumps(golden))
+    with_digests(draft)
+    with load():
+        draft.rename(bundles / "4")
+        eventually(lambda: "4" in ready(client)["refused"], "a refusal")
+    assert not load.failures
+    assert {answer["bundle"]["version"] for answer in load.answers} == {2}
+    assert "golden.json" in ready(client)["refused"]["4"]
+    assert samples(client)["recsys_swaps_refused_total",] == 2
+
+
 def test_back_in_one_command(
     client: httpx.Client, load: Load, bundles: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["activate", str(bundles), "2"]) == 0
-    assert "before, it was 3" in capsys.readouterr().out
+    assert "before, it was 4" in capsys.readouterr().out
     with load():
         assert main(["rollback", str(bundles)]) == 0
         assert "bundle 1 is active; before, it was 2" in capsys.readouterr().out

@@ -9,10 +9,12 @@ import base64
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
 from serving import create_app
+from tests.trained import Trained
 
 QUERY: dict[str, Any] = {
     "genre": "comedy",
@@ -69,6 +71,31 @@ def test_a_single_input_needs_no_name(client: TestClient) -> None:
         answer = client.post("/v1/models/item_tower:predict", content=body, headers={"content-type": "text/plain"})
         assert answer.json() == {"predictions": vectors}
     assert client.post("/v1/models/item_tower:predict", json={"inputs": ["3", "10"]}).json() == {"outputs": vectors}
+
+
+def test_a_row_alone_is_the_row_among_others(trained_run: Trained) -> None:
+    """Of a trained tower: shapes may be computed by other kernels, 1e-5 apart at most."""
+    client = TestClient(create_app(trained_run.bundle))
+    rows = [
+        {
+            "user_id": str(n),
+            "history": [str(n % 7), str(n)],
+            "history_age": [60.0 * n, 1],
+            "age": "25",
+            "device": "tv",
+        }
+        for n in range(33)
+    ]
+
+    def predicted(instances: list[dict[str, Any]]) -> list[list[float]]:
+        answer = client.post("/v1/models/query_tower:predict", json={"instances": instances})
+        assert answer.status_code == 200, answer.text
+        found: list[list[float]] = answer.json()["predictions"]
+        return found
+
+    together = predicted(rows)
+    assert np.ptp(together, axis=0).min() > 0.01, "users differ"
+    np.testing.assert_allclose([predicted([row])[0] for row in rows], together, rtol=1e-5, atol=1e-7)
 
 
 def test_a_number_that_is_none_is_one(client: TestClient) -> None:
