@@ -23,6 +23,7 @@ import ranker_tables
 import retrieval
 import ssl_study
 import table
+import tuning
 import unified_embedding
 from table import joined, markdown, write_marked
 
@@ -61,6 +62,7 @@ def sections() -> dict[str, str]:
         "long-histories": _long_histories(),
         "long-search": _long_search(RESULTS / "long_search.json"),
         "retrieval": _retrieval(),
+        "tuning": tuning.section(),
         "retrieval-study": retrieval.section(),
         **ssl_study.sections(),
         "index": _index(),

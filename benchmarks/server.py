@@ -1,14 +1,14 @@
 """A server under load: latency, where the time goes, and what fails when things die.
 
     python benchmarks/server.py --bundle runs/served/bundle/1      (benchmarks/server_bundle.py makes one of 1M items)
-    ... --chaos                          swaps, a corrupt bundle and kills under the same load
+    ... --chaos                          swaps, a corrupt bundle, kills, and a Redis that goes away, under the same load
     ... [--rate 50] [--seconds 60] [--workers 2] [--force] [--write]
 
-The client is a process of its own on the same machine. A request names a user with her history, and asks for 20 items
-of 500 candidates. Time outside TensorFlow and ScaNN is what a client waits beyond the stages that run them (`retrieve`:
-query tower and search; `rank`), in the mean: the web worker, the way to the model process and back, features, rules,
-JSON. --write keeps the record, benchmarks/results/serving.json, of which results_page.py makes a section of
-docs/results.md. If others took more of the machine than 5 % meanwhile, it says so; status 2, unless --force.
+The client is a process of its own on the same machine. A request names a user, whose history is in Redis, and asks for
+20 items of 500 candidates. Time outside TensorFlow and ScaNN is what a client waits beyond the stages that run them
+(`retrieve`: query tower and search; `rank`), in the mean: the web worker, the way to the model process and back,
+features, rules, JSON. --write keeps the record, benchmarks/results/serving.json, of which results_page.py makes a
+section of docs/results.md. If others took more of the machine than 5 % meanwhile, it says so; status 2, unless --force.
 """
 
 from __future__ import annotations
@@ -45,14 +45,50 @@ MODEL_STAGES = ("retrieve", "rank")
 PATIENCE = 600.0
 
 
+RECSYS = [sys.executable, "-c", "import sys; from recsys.cli import main; sys.exit(main())"]
+AWAY = 5.0
+"""Seconds that Redis is gone."""
+
+
+class Redis:
+    """A Redis server on a Unix socket, which keeps what it has on disk, with the users of a bundle."""
+
+    def __init__(self, bundle: Path) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="redis-"))  # a socket's path must be short
+        self.url = f"unix://{self._folder}/redis.sock"
+        self.start()
+        subprocess.run([*RECSYS, "features", "load", str(bundle), "--store", self.url], check=True)
+
+    def start(self) -> None:
+        """Or start again."""
+        command = ["redis-server", "--port", "0", "--unixsocket", self.url.removeprefix("unix://"), "--save", ""]
+        command += ["--dir", str(self._folder), "--appendonly", "yes"]
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        while not Path(self.url.removeprefix("unix://")).exists():
+            time.sleep(0.05)
+
+    def kill(self) -> None:
+        """As a crash would."""
+        self._process.kill()
+        self._process.wait()
+        Path(self.url.removeprefix("unix://")).unlink()
+
+    def end(self) -> None:
+        """For good."""
+        self.kill()
+        shutil.rmtree(self._folder)
+
+
 class Server:
     """`recsys serve` over a folder of bundles."""
 
-    def __init__(self, bundles: Path, workers: int) -> None:
+    def __init__(self, bundles: Path, workers: int, redis: str) -> None:
         self._log = tempfile.NamedTemporaryFile("w+", suffix=".log")  # noqa: SIM115
-        command = [sys.executable, "-c", "import sys; from recsys.cli import main; sys.exit(main())", "serve", bundles]
+        config = bundles / ".serving.yaml"
+        write_text(config, f"features: {{kind: redis, url: '{redis}'}}\n")
+        command = [*RECSYS, "serve", str(bundles), "--config", str(config)]
         self.process = subprocess.Popen(
-            [*map(str, command), "--port", "0", "--workers", str(workers)], stderr=self._log, stdout=self._log
+            [*command, "--port", "0", "--workers", str(workers)], stderr=self._log, stdout=self._log
         )
         told = self.until(lambda: self.said().partition("answers at http://")[2].split("\n")[0], "an address")
         self.host, _, port = told.split(",")[0].split()[0].rpartition(":")
@@ -62,10 +98,12 @@ class Server:
         """Its log."""
         return Path(self._log.name).read_text()
 
-    def get(self, path: str) -> str:
+    def get(self, path: str, body: dict[str, Any] | None = None) -> str:
         """The body of an answer, whatever its status."""
+        sent = None if body is None else json.dumps(body).encode()
+        url, headers = f"http://{self.host}:{self.port}{path}", {"content-type": "application/json"}
         try:
-            with urllib.request.urlopen(f"http://{self.host}:{self.port}{path}", timeout=30) as answer:
+            with urllib.request.urlopen(urllib.request.Request(url, sent, headers), timeout=30) as answer:
                 return str(answer.read().decode())
         except urllib.error.HTTPError as error:
             return error.read().decode()
@@ -155,7 +193,7 @@ def copied(bundle: Path, folder: Path, count: int) -> Path:
     return folder
 
 
-def chaos(server: Server, folder: Path, plan: dict[str, Any]) -> list[dict[str, Any]]:
+def chaos(server: Server, redis: Redis, folder: Path, plan: dict[str, Any]) -> list[dict[str, Any]]:
     """What fails while one thing after another happens, and how long each takes."""
 
     def swap(number: int) -> Callable[[], object]:
@@ -181,9 +219,17 @@ def chaos(server: Server, folder: Path, plan: dict[str, Any]) -> list[dict[str, 
 
         return act
 
+    def without_redis() -> object:
+        redis.kill()
+        time.sleep(AWAY)
+        redis.start()
+        body = plan["bodies"][0]
+        return server.until(lambda: "degraded" not in json.loads(server.get("/v1/recommend", body)), "whole answers")
+
     acts: list[tuple[str, Callable[[], object]]] = [(f"swap {n}", swap(n)) for n in range(1, SWAPS + 1)]
     acts += [("a corrupt bundle", refuse), ("kill -9 a web worker", kill("worker", "web"))]
     acts += [("kill -9 the model process", kill("model_process", "model"))]
+    acts += [(f"Redis is gone for {AWAY:g} s", without_redis)]
     found = []
     for name, act in acts:
         with loading(server, plan) as sent:
@@ -200,8 +246,9 @@ def measured(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """All of it."""
     copied(arguments.bundle, folder, 2)
     activate(folder, 1)
+    redis = Redis(arguments.bundle)
     start = time.monotonic()
-    server = Server(folder, arguments.workers)
+    server = Server(folder, arguments.workers, redis.url)
     try:
         ready = time.monotonic() - start
         state = server.state()
@@ -225,9 +272,10 @@ def measured(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
             pass
         found["as_fast"] = summary(sent, arguments.seconds)
         if arguments.chaos:
-            found["chaos"] = chaos(server, folder, steady)
+            found["chaos"] = chaos(server, redis, folder, steady)
     finally:
         server.end()
+        redis.end()
     return found
 
 
