@@ -78,9 +78,8 @@ def changes(bundle: Bundle, items: pa.Table, upserts: NewItems | None, deletes: 
     if len(bad):
         found = f"the item tower's embedding of {upserts.ids[bad[0]]!r} is not finite"
         raise RequestError(f"items[{bad[0]}]", found, "numbers of a usual size", "send smaller numbers")
-    known = [rows.find(name) for name in upserts.ids]
-    fresh = len(items) + np.cumsum([row is None for row in known]) - 1
-    ids = np.array([fresh[n] if row is None else row for n, row in enumerate(known)], np.int64)
+    known = rows.find_all(upserts.ids)
+    ids = np.where(known < 0, len(items) + np.cumsum(known < 0) - 1, known)
     place = np.arange(int(max(len(items) - 1, ids.max())) + 1)
     place[ids] = len(items) + np.arange(len(ids))
     whole = pa.concat_tables([items, upserts.table(items.schema)]).take(place)

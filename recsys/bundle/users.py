@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -43,10 +44,27 @@ class Texts:
             return None
         return low if self._order is None else int(self._order[low])
 
+    def find_all(self, texts: Sequence[str]) -> NDArray[np.int64]:
+        """[n] the rows that hold these texts, -1 for those that none holds: one search for all of them."""
+        if not len(self._texts):
+            return np.full(len(texts), -1)
+        wanted, last = pa.array(texts, pa.large_string()), len(self._texts) - 1
+        low, high = np.zeros(len(texts), np.int64), np.full(len(texts), last + 1)
+        while (low < high).any():
+            middle = (low + high) // 2
+            below = _told(pc.less(self._at(np.minimum(middle, last)), wanted)) & (low < high)
+            low, high = np.where(below, middle + 1, low), np.where(below, high, np.minimum(middle, high))
+        places = np.minimum(low, last)
+        rows = places if self._order is None else self._order[places]
+        return np.where(_told(pc.equal(self._at(places), wanted)), rows, -1)
+
     def starting(self, prefix: str, count: int) -> list[str]:
         """The first texts that begin so, in code point order: `count` of them at most."""
         first = self._place(prefix)
         return [text for text in self._texts[first : first + count].to_pylist() if text.startswith(prefix)]
+
+    def _at(self, places: NDArray[np.int64]) -> pa.Array:
+        return self._texts.take(pa.array(places))
 
     def _place(self, text: str) -> int:
         """Of the first that is not below `text`, in code point order."""
@@ -58,6 +76,10 @@ class Texts:
             else:
                 high = middle
         return low
+
+
+def _told(answers: pa.Array) -> NDArray[np.bool_]:
+    return answers.to_numpy(zero_copy_only=False)
 
 
 def _rises(texts: pa.Array) -> bool:

@@ -137,7 +137,7 @@ class Profiles:
 
     def _overlaid(self, stored: StoredUser, bundled: _Known | None, shelf: Shelf) -> _Known:
         """Events of items that the catalogue does not have are left out: nothing is known of them."""
-        rows = np.array([-1 if row is None else row for row in map(shelf.rows.find, stored.history)], np.int64)
+        rows = shelf.rows.find_all(stored.history)
         there = rows >= 0
         seen = shelf.named(stored.seen, "seen")
         if bundled is None:

@@ -67,8 +67,8 @@ class Shelf:
 
     def named(self, items: Sequence[Id], place: str) -> NDArray[np.int64]:
         """Indices of those of these items that there are."""
-        named = [self.rows.find(text_of(item, f"{place}[{n}]")) for n, item in enumerate(items)]
-        return np.array([index for index in named if index is not None], dtype=np.int64)
+        found = self.rows.find_all([text_of(item, f"{place}[{n}]") for n, item in enumerate(items)])
+        return found[found >= 0]
 
     def allowed(self, where: Mapping[str, object] | None, only: Sequence[Id] | None) -> Allowed | None:
         """The items that a request allows; None where it allows all.

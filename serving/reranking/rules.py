@@ -196,8 +196,7 @@ class _Pins:
 
 def _found(rows: Texts, ids: Sequence[Id]) -> Rows:
     """Item index of each id, -1 for those that there are not."""
-    found = [rows.find(text_of(each, "rules")) for each in ids]
-    return np.array([-1 if row is None else row for row in found], np.int64)
+    return rows.find_all([text_of(each, "rules") for each in ids])
 
 
 def _without(candidates: Candidates, items: NDArray[np.integer]) -> Candidates:

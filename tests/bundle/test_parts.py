@@ -66,6 +66,10 @@ def test_sorted_texts_find_each_and_nothing_else(texts: set[str], probe: str) ->
     turned = Texts(pa.chunked_array([ordered[::-1]], pa.string()), "here")  # as items stand that came later
     assert [turned.find(text) for text in ordered[::-1]] == list(range(len(ordered)))
     assert (turned.find(probe) is None) == (probe not in texts)
+    for found in (rows, turned):
+        asked = [probe, *ordered, probe]
+        assert found.find_all(asked).tolist() == [-1 if row is None else row for row in map(found.find, asked)]
+        assert found.find_all([]).tolist() == []
 
 
 @pytest.mark.parametrize("texts", [["a", "a"], ["a", None], [None], ["b", "a", "c", "b"]])
