@@ -22,8 +22,7 @@ SECONDS = 900
 def executed(notebook: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookNode:
     """The notebook with new outputs; it runs in `folder`, with the `recsys` that stands beside this Python."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    # The terminal that its commands see is a plain one, as wide as a page.
-    terminal = {"PATH": path, "TERM": "dumb", "NO_COLOR": "1", "COLUMNS": "110", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    terminal = {"PATH": path, "COLUMNS": "110", "TF_CPP_MIN_LOG_LEVEL": "3"}
     client = NotebookClient(notebook, timeout=SECONDS, resources={"metadata": {"path": str(folder)}})
     client.execute(env={**os.environ, **terminal})
     return notebook

@@ -137,9 +137,9 @@ class Profiles:
 
     def _overlaid(self, stored: StoredUser, bundled: _Known | None, shelf: Shelf) -> _Known:
         """Events of items that the catalogue does not have are left out: nothing is known of them."""
-        rows = shelf.rows.find_all(stored.history)
-        there = rows >= 0
-        seen = shelf.named(stored.seen, "seen")
+        found = shelf.rows.find_all([*stored.history, *stored.seen])
+        rows, seen = np.split(found, [len(stored.history)])
+        there, seen = rows >= 0, seen[seen >= 0]
         if bundled is None:
             features: Mapping[str, Any] = stored.features
         else:
