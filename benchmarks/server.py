@@ -2,7 +2,7 @@
 
     python benchmarks/server.py --bundle runs/served/bundle/1      (benchmarks/server_bundle.py makes one of 1M items)
     ... --chaos                          swaps, a corrupt bundle, kills, and a Redis that goes away, under the same load
-    ... [--rate 50] [--seconds 60] [--workers 2] [--force] [--write]
+    ... [--rate 50] [--seconds 60] [--workers 2] [--swaps 10] [--force] [--write]
 
 The client is a process of its own on the same machine. A request names a user, whose history is in Redis, and asks for
 20 items of 500 candidates. Time outside TensorFlow and ScaNN is what a client waits beyond the stages that run them
@@ -39,7 +39,7 @@ from recsys.bundle.active import activate
 from recsys.files import write_text
 
 RECORD = HERE / "results" / "serving.json"
-K, USERS, SWAPS = 20, 500, 10
+K, USERS = 20, 500
 MODEL_STAGES = ("retrieve", "rank")
 """Those that run TensorFlow and ScaNN."""
 PATIENCE = 600.0
@@ -127,7 +127,7 @@ class Server:
     def child(self, module: str) -> psutil.Process:
         """One of its processes."""
         children = psutil.Process(self.process.pid).children()
-        return next(child for child in children if f"serving.{module}" in child.cmdline())
+        return next(child for child in children if any(word.endswith(f".{module}") for word in child.cmdline()))
 
     def end(self) -> None:
         """By SIGTERM."""
@@ -193,7 +193,7 @@ def copied(bundle: Path, folder: Path, count: int) -> Path:
     return folder
 
 
-def chaos(server: Server, redis: Redis, folder: Path, plan: dict[str, Any]) -> list[dict[str, Any]]:
+def chaos(server: Server, redis: Redis, folder: Path, plan: dict[str, Any], swaps: int) -> list[dict[str, Any]]:
     """What fails while one thing after another happens, and how long each takes."""
 
     def swap(number: int) -> Callable[[], object]:
@@ -226,7 +226,7 @@ def chaos(server: Server, redis: Redis, folder: Path, plan: dict[str, Any]) -> l
         body = plan["bodies"][0]
         return server.until(lambda: "degraded" not in json.loads(server.get("/v1/recommend", body)), "whole answers")
 
-    acts: list[tuple[str, Callable[[], object]]] = [(f"swap {n}", swap(n)) for n in range(1, SWAPS + 1)]
+    acts: list[tuple[str, Callable[[], object]]] = [(f"swap {n}", swap(n)) for n in range(1, swaps + 1)]
     acts += [("a corrupt bundle", refuse), ("kill -9 a web worker", kill("worker", "web"))]
     acts += [("kill -9 the model process", kill("model_process", "model"))]
     acts += [(f"Redis is gone for {AWAY:g} s", without_redis)]
@@ -250,8 +250,8 @@ def measured(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     start = time.monotonic()
     server = Server(folder, arguments.workers, redis.url)
     try:
+        state = server.until(lambda: (found := server.state())["ready"] and found, "ready")
         ready = time.monotonic() - start
-        state = server.state()
         asked = bodies(arguments.bundle)
         info = json.loads(server.get("/v1/info"))
         found: dict[str, Any] = {
@@ -272,7 +272,7 @@ def measured(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
             pass
         found["as_fast"] = summary(sent, arguments.seconds)
         if arguments.chaos:
-            found["chaos"] = chaos(server, redis, folder, steady)
+            found["chaos"] = chaos(server, redis, folder, steady, arguments.swaps)
     finally:
         server.end()
         redis.end()
@@ -288,7 +288,8 @@ def page() -> str:
     text = [
         f"{record['items']:,} items, {record['cores']} cores, {record['workers']} web workers; retrieve 500, rank 500 "
         f"by DIN over histories of 50, answer {K}. The model process is ready in {model['seconds']:.1f} s, of which "
-        f"{model['import_seconds']:.1f} s are TensorFlow's import.\n",
+        f"{model['import_seconds']:.1f} s are TensorFlow's import. Others took "
+        f"{record['at_rate']['others']:.0%} of the machine.\n",
         _loads(record),
     ]
     return "\n".join([*text, _events(record["chaos"])] if "chaos" in record else text)
@@ -301,8 +302,10 @@ def _loads(record: dict[str, Any]) -> str:
         stages = ", ".join(f"{stage} {took:.1f}" for stage, took in found["stages_ms"].items())
         times = [f"{found[each]:.1f}" for each in ("ms_p50", "ms_p99")]
         outside = f"{found['share_outside']:.0%}"
-        rows.append([name, f"{found['per_second']:.0f}", *times, stages, outside, str(found["failed"])])
-    columns = ["load", "answers a second", "p50 ms", "p99 ms", "stages, mean ms", "outside the models", "failed"]
+        counts = [str(found[each]) for each in ("failed", "degraded")]
+        rows.append([name, f"{found['per_second']:.0f}", *times, stages, outside, *counts])
+    columns = ["load", "answers a second", "p50 ms", "p99 ms", "stages, mean ms", "outside the models"]
+    columns += ["failed", "degraded, flagged"]
     return markdown(columns, rows)
 
 
@@ -322,6 +325,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--chaos", action="store_true")
+    parser.add_argument("--swaps", type=int, default=10)
     parser.add_argument("--write", action="store_true", help="keep the record")
     parser.add_argument("--force", action="store_true", help="whatever others take of the machine")
     arguments = parser.parse_args()
