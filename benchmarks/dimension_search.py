@@ -17,7 +17,7 @@ import argparse
 import json
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -156,21 +156,24 @@ def study(which: Study, runs: Path) -> None:
         except SearchError as error:
             print(error, flush=True)
         write_text(path, (search.folder / "search.json").read_text(encoding="utf-8"))
-    folder = runs / f"{which.name}-search"
-    if not which.memory.exists() and folder.exists():
-        taken = {name: vars(footprint(bundle)) for name, bundle in _bundles(which, folder)}
+    if not which.memory.exists():
+        found = _runs(which, runs / f"{which.name}-search" / "runs")
+        missing = [name for name, run in found.items() if run is None]
+        if missing:
+            print(f"memory is not measured: these were trained elsewhere: {', '.join(missing)}", flush=True)
+            return
+        bundles = {name: Experiment.from_yaml(run).export() for name, run in found.items() if run is not None}
+        taken = {name: vars(footprint(bundle)) for name, bundle in bundles.items()}
         write_text(which.memory, json.dumps(taken, indent=2) + "\n")
 
 
-def _bundles(which: Study, folder: Path) -> Iterator[tuple[str, Path]]:
-    """The full model's, that of the smallest plan that keeps the promise, and that of the smallest plan."""
+def _runs(which: Study, folder: Path) -> dict[str, Path | None]:
+    """A run of the full model, of the smallest plan that keeps the promise, and of the smallest plan, if it is here."""
     records = which.records().values()
     plans = [trial for record in records for trial in record.trials if trial.plan]
     kept = [trial for record in records for trial in record.trials if trial.name == record.chosen]
     smallest = [min(each, key=lambda trial: trial.bytes).name for each in (kept, plans) if each]
-    for name in dict.fromkeys([FULL, *smallest]):
-        run = next((folder / "runs").glob(f"{name}-seed*"))
-        yield name, Experiment.from_yaml(run).export()
+    return {name: next(folder.glob(f"{name}-seed*"), None) for name in (FULL, *smallest)}
 
 
 def _tell(progress: Progress) -> None:
