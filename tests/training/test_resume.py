@@ -74,32 +74,3 @@ def test_killed_at_five_moments_it_ends_with_the_same_bits(
     assert not (run / "result.json").exists()
     assert finish(world, run) == undisturbed
     assert not half_written(run), "what the kill left lying about is gone"
-
-
-def test_the_metrics_of_an_epoch_go_on_inside_it(tmp_path: Path) -> None:
-    """AUC and logloss of a ranker: the sums of the batches before the kill are in the checkpoint."""
-    world = write_world(tmp_path / "prepared", users=48, per_user=12, negatives=0.5)
-    options = ("model=ranker", "epochs=2", "every=4")
-    whole = finish(world, tmp_path / "undisturbed", *options)
-    assert {"loss", "auc", "logloss", "val_auc", "val_logloss"} <= whole["history"][0].keys()
-    assert 0.3 < whole["history"][1]["auc"] < 1
-    assert whole["history"][1]["auc"] != whole["history"][0]["auc"]
-    # Without an auxiliary head, and with weights of 1, the loss is the logloss.
-    assert whole["history"][1]["logloss"] == pytest.approx(whole["history"][1]["loss"], rel=1e-5)
-    run = tmp_path / "run"
-    for _ in range(2):
-        done = checkpoint_steps(run)
-        assert kill_when(world, run, lambda done=done: checkpoint_steps(run) > done, *options)
-    assert finish(world, run, *options) == whole
-
-
-def test_bfloat16_and_xla_resume_exactly(tmp_path: Path) -> None:
-    world = write_world(tmp_path / "prepared", users=48, per_user=12, negatives=0.5)
-    options = ("model=ranker", "epochs=2", "precision=mixed_bfloat16", "xla=true")
-    whole = finish(world, tmp_path / "undisturbed", *options)
-    run = tmp_path / "run"
-    for _ in range(2):
-        done = checkpoint_steps(run)
-        assert kill_when(world, run, lambda done=done: checkpoint_steps(run) > done, *options)
-    assert finish(world, run, *options) == whole
-    assert finish(world, tmp_path / "plain", "model=ranker", "epochs=2")["digest"] != whole["digest"]
