@@ -35,6 +35,9 @@ RESULTS = Path(__file__).parent / "results" / "ssl"
 
 SEEDS = (0, 1, 2)
 WEIGHTS, TEMPERATURES = (0.03, 0.1, 0.3), (0.1, 0.5)
+TRAINING = ("training.tensorboard=false", "training.early_stopping={patience: 2, every_epochs: 3}")
+TRIED_FOR = "training.epochs=12"
+"""The length of trainings that choose weights and temperatures."""
 METRICS = ("ndcg@10", "recall@10")
 SLICES = ("", "head", "torso", "tail", "cold")
 """All users, then by how often training met the item that they had next."""
@@ -130,7 +133,7 @@ class Run:
     @property
     def overrides(self) -> list[str]:
         """Of the YAML."""
-        own = [f"name={self.name}", f"seed={self.seed}", "training.tensorboard=false", *self.data.more]
+        own = [f"name={self.name}", f"seed={self.seed}", *TRAINING, *self.data.more]
         if self.variant != NONE:
             weight, temperature = self.chosen
             own.append(f"model.ssl={{{VARIANTS[self.variant]}, weight: {weight}, temperature: {temperature}}}")
@@ -155,9 +158,10 @@ class Run:
 
     def validated(self, runs: Path, more: Sequence[str] = ()) -> float:
         """The best validation of a training."""
-        experiment = self.experiment(runs, more)
+        experiment = self.experiment(runs, [TRIED_FOR, *more])
         history = experiment.train().history
-        return max(entry[f"val_{experiment.monitor}"] for entry in history)
+        key = f"val_{experiment.monitor}"
+        return max(entry[key] for entry in history if key in entry)
 
     def _differences(self, runs: Path) -> list[Any]:
         """From the run without regulariser, user by user, in all and in each slice, if its directory is there."""

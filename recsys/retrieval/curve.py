@@ -59,11 +59,18 @@ class Point(Config):
     """Against exact search, over the queries."""
     milliseconds: Between
     """The median of one query at a time, through the engine's own search."""
+    near: float | None = None
+    """Of items that came before this index was built, how many are found by queries near them; None where none had."""
 
     def keeps(self, config: ScannConfig) -> bool:
-        """The promise: recalls at the lower end of their intervals, the time at the upper one of its own."""
+        """The promise: recalls at the lower end of their intervals, the time at the upper one of its own, new items."""
         recalls = all(self.recall[f"recall@{k}"].low >= promised for k, promised in config.promised.items())
-        return recalls and (config.milliseconds is None or self.milliseconds.high <= config.milliseconds)
+        in_time = config.milliseconds is None or self.milliseconds.high <= config.milliseconds
+        return recalls and in_time and self.finds_near(config)
+
+    def finds_near(self, config: ScannConfig) -> bool:
+        """Whether new items are found as often as the promise says."""
+        return self.near is None or self.near >= max(config.promised.values())
 
 
 class Curve(Config):

@@ -26,6 +26,7 @@ from recsys.retrieval.config import MIN_POINTS_PER_LEAF, ScannConfig
 from recsys.retrieval.curve import Between, Curve, Depth, Layout, Point, Setting
 from recsys.retrieval.exact import ExactIndex
 from recsys.retrieval.index import Vectors, finite_vectors
+from recsys.retrieval.near import Near
 from recsys.retrieval.scann_index import ScannIndex
 
 TIMED = 64
@@ -57,8 +58,15 @@ Shares = NDArray[np.float64]
 Kept = tuple[ScannIndex, Point]
 
 
-def tune(vectors: ArrayLike | Catalogue, queries: ArrayLike, config: ScannConfig, seed: int = 0) -> ScannIndex:
-    """The cheapest index over `vectors` [N, d] that keeps `config`'s promise for held-out `queries` [Q, d].
+def tune(
+    vectors: ArrayLike | Catalogue,
+    queries: ArrayLike,
+    config: ScannConfig,
+    seed: int = 0,
+    near: Near | None = None,
+) -> ScannIndex:
+    """The cheapest index over `vectors` [N, d] that keeps `config`'s promise for held-out `queries` [Q, d], and finds
+    the items that are `near` some queries as often as it promises to.
 
     Raises:
         DataError: a value is NaN or infinite.
@@ -72,7 +80,7 @@ def tune(vectors: ArrayLike | Catalogue, queries: ArrayLike, config: ScannConfig
         raise ValueError("an index is tuned by at least one query")
     exact = ExactIndex(catalogue)
     truth = exact.search(held_out, min(config.depth, len(catalogue.there))).ids
-    tuning = _Tuning(catalogue, held_out, truth, config, seed)
+    tuning = _Tuning(catalogue, held_out, truth, config, seed, near if near is not None and len(near.ids) else None)
     index, point = tuning.best()
     index.asked = config
     index.curve = Curve(
@@ -91,6 +99,7 @@ class _Tuning:
     truth: NDArray[np.int32]
     config: ScannConfig
     seed: int
+    near: Near | None = None
     points: list[Point] = field(default_factory=list)
     _hopeless: float = 0.0
     """Share of the leaves of which fewer have found far too little."""
@@ -137,9 +146,9 @@ class _Tuning:
         """Builds a layout and measures its settings; the cheapest that keeps the promise, if any does."""
         index = ScannIndex.build(self.catalogue, config)
         measured = list(self._measured(index))
-        recalls = _between([shares for _, shares in measured], self.seed)
+        recalls = _between([shares for _, shares, _ in measured], self.seed)
         found = []
-        for (setting, _), recall in zip(measured, recalls, strict=True):
+        for (setting, _, near), recall in zip(measured, recalls, strict=True):
             if _is_exhaustive(index, setting):
                 recall = [Between(estimate=1.0, low=1.0, high=1.0)] * len(recall)
             found.append(
@@ -147,6 +156,7 @@ class _Tuning:
                     layout=Layout.of(index.config),
                     setting=setting,
                     recall={f"recall@{k}": each for k, each in zip(self.config.promised, recall, strict=True)},
+                    near=near,
                     milliseconds=_milliseconds(index, self.queries[:TIMED], self.config.depth, setting),
                 )
             )
@@ -158,11 +168,13 @@ class _Tuning:
         index.config = index.config.model_copy(update=point.setting.model_dump())
         return index, point
 
-    def _measured(self, index: ScannIndex) -> Iterator[tuple[Setting, Shares]]:
-        """Settings by rising cost, with each query's recalls: no dearer ones than are needed, and once it is known how
-        many leaves are too few, none with those.
+    def _measured(self, index: ScannIndex) -> Iterator[tuple[Setting, Shares, float | None]]:
+        """Settings by rising cost, with each query's recalls and the share of near items: no dearer ones than are
+        needed, and once it is known how many leaves are too few, none with those.
         """
         promised = np.array(list(self.config.promised.values()))
+        if self.near is not None:
+            promised = np.append(promised, promised.max())
         fewest, hopeless = None, self._hopeless * (index.config.leaves or 1)
         for reorder in self._reorders(index):
             before = np.zeros(len(promised))
@@ -171,8 +183,9 @@ class _Tuning:
                     continue
                 setting = Setting(leaves_to_search=leaves, reorder=reorder)
                 shares = _shares(index, self.queries, self.truth, list(self.config.promised), setting)
-                yield setting, shares
-                mean = shares.mean(axis=0)
+                near = None if self.near is None else _near_share(index, self.near, setting)
+                yield setting, shares, near
+                mean = shares.mean(axis=0) if near is None else np.append(shares.mean(axis=0), near)
                 if (mean < promised - HOPELESS).any():
                     hopeless = max(hopeless, leaves)
                 if (mean >= (1 + promised) / 2).all() or (mean - before < SATURATED).all():
@@ -204,6 +217,8 @@ class _Tuning:
         reached = ", ".join(
             f"{name} is {each.estimate:.4f} ({each.low:.4f} at least)" for name, each in best.recall.items()
         )
+        if best.near is not None:
+            reached += f", and {best.near:.4f} of what is new is found by queries near it"
         promise = ", ".join(f"{name} {recall}" for name, recall in self.config.promise.items())
         cure = "leave out leaves, leaves_to_search and reorder, or lower the promise"
         in_time = [point for point in self.points if self._margin(point) >= 0]
@@ -212,7 +227,9 @@ class _Tuning:
             reached = f"{best.milliseconds.estimate:.3g} ms ({best.milliseconds.high:.3g} at most)"
             promise += f", and {self.config.milliseconds} milliseconds"
             cure = "allow more milliseconds, or lower the promised recall"
-        elif all(each.estimate >= self.config.promise[name] for name, each in best.recall.items()):
+        elif best.finds_near(self.config) and all(
+            each.estimate >= self.config.promise[name] for name, each in best.recall.items()
+        ):
             cure = "hold out more users, so that the interval is narrower, or lower the promise"
         place, setting = "retrieval.index.promise", best.setting
         how = f"{setting.leaves_to_search} of {best.layout.leaves} leaves searched, {setting.reorder} scored again"
@@ -222,7 +239,8 @@ class _Tuning:
 
     def _margin(self, point: Point) -> float:
         """How far the recalls are above what is promised, at the lower ends of their intervals."""
-        return min(point.recall[name].low - promised for name, promised in self.config.promise.items())
+        margin = min(point.recall[name].low - promised for name, promised in self.config.promise.items())
+        return margin if point.near is None else min(margin, point.near - max(self.config.promised.values()))
 
 
 def _time(point: Point) -> float:
@@ -242,6 +260,10 @@ def _shares(index: ScannIndex, queries: Vectors, truth: NDArray[np.int32], ks: l
         best = Ragged.from_lists(list(truth[:, :k]))
         columns.append(recall_at_k(best.contains(found[:, :k]), best.lengths, min(k, truth.shape[1])))
     return np.stack(columns, axis=1)
+
+
+def _near_share(index: ScannIndex, near: Near, setting: Setting) -> float:
+    return near.share(index.candidates(near.queries, near.depth, setting).ids)
 
 
 def _between(shares: list[Shares], seed: int) -> list[list[Between]]:
