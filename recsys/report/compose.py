@@ -7,7 +7,7 @@ from pathlib import Path
 
 import recsys
 from recsys.models.config import TwoTowerConfig
-from recsys.report import card, doubts, learning, measured, memory, people
+from recsys.report import card, doubts, learning, measured, memory, people, served
 from recsys.report.document import Missing, Report, Section
 from recsys.report.found import Found, find
 
@@ -65,7 +65,7 @@ def _sections(found: Found) -> Iterator[Section | None]:
     if found.health is not None:
         yield memory.table_section(found.health)
     if found.manifest is not None and found.bundle is not None:
-        yield memory.bundle_section(found.manifest, found.bundle, found.curve)
+        yield served.bundle_section(found.manifest, found.bundle, found.curve)
     yield card.card_section(found)
 
 

@@ -3,56 +3,23 @@
 from __future__ import annotations
 
 import json
-import re
 import shlex
 import subprocess
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-import html5lib
 import pytest
 
-from recsys.bundle.manifest import FileFacts, IndexFacts, Manifest, Versions, required
 from recsys.cli.app import main
 from recsys.errors import ConfigError, DataError
 from recsys.evaluation.backtest_record import BacktestRecord, WindowRecord
 from recsys.evaluation.record import Range
-from recsys.report import compose, render, write_report
-from recsys.retrieval.curve import Between, Curve, Layout, Setting
-from recsys.retrieval.curve import Point as IndexPoint
+from recsys.report import write_report
 from recsys.search.frontier import Promise, SearchRecord, Trained, Trial
 from recsys.tuning.record import TrialRecord, TuningRecord
 from tests.documented import must_parse
 from tests.report.conftest import DATA, DIGEST, EVIL, RANKER, MakeRun, difference, health, ranked, record, showcase
-from tests.tiny_bundle import description
-
-
-def parsed(page: str) -> Any:
-    """As a browser reads it; raises where it would have to guess."""
-    tree = html5lib.HTMLParser(strict=True, namespaceHTMLElements=False).parse(page)
-    for each in tree.iter():
-        each.tag = each.tag.rpartition("}")[2] if isinstance(each.tag, str) else each.tag  # of SVG
-    return tree
-
-
-def text_of(element: Any) -> str:
-    return re.sub(r"\s+", " ", "".join(element.itertext())).strip()
-
-
-def page_of(run: Path) -> tuple[str, Any]:
-    page = render(compose(run))
-    return page, parsed(page)
-
-
-def section(tree: Any, name: str) -> str:
-    (found,) = tree.findall(f".//section[@id='{name}']")
-    return text_of(found)
-
-
-def sections(tree: Any) -> list[str]:
-    return [each.get("id") for each in tree.iter("section")]
+from tests.report.pages import page_of, section, sections, text_of
 
 
 def test_warnings_stand_before_the_first_number_and_the_worst_first(whole_run: Path) -> None:
@@ -366,43 +333,6 @@ def test_a_showcase_without_titles_names_ids(make_run: MakeRun) -> None:
     }
     _, tree = page_of(make_run(files=files))
     assert [text_of(each) for each in tree.findall(".//section[@id='examples']//ol/li")] == ["1 ✓ wanted", "2"]
-
-
-def test_the_index_is_told_with_its_curve(make_run: MakeRun) -> None:
-    run = make_run(files={"metrics.json": record().model_dump_json()})
-    bundle = run / "bundle" / "3"
-    (bundle / "index").mkdir(parents=True)
-    facts = IndexFacts(kind="scann", k=10, recall=0.85, promise={"recall@10": 0.8})
-    manifest = Manifest(
-        **dict(description(index=facts)),
-        version=3,
-        created=datetime.now(UTC),
-        versions=Versions.installed(),
-        files={name: FileFacts(sha256="0" * 64, bytes=1_000) for name in required("two_tower", 3)},
-    )
-    (bundle / "manifest.json").write_text(manifest.model_dump_json())
-    layout = Layout(leaves=4, dimensions_per_block=2, anisotropic_threshold=0.2)
-    points = tuple(
-        IndexPoint(
-            layout=layout,
-            setting=Setting(leaves_to_search=n, reorder=10),
-            recall={"recall@10": Between(estimate=recall, low=recall - 0.05, high=recall + 0.05)},
-            milliseconds=Between(estimate=time, low=time, high=time),
-        )
-        for n, recall, time in ((1, 0.6, 0.5), (2, 0.85, 1.5))
-    )
-    Curve(queries=321, points=points, chosen=1, depths=()).save(bundle / "index")
-    _, tree = page_of(run)
-    said = section(tree, "served")
-    assert "0.8500 of exact search" in said
-    assert "5 kB" in said, "five files"
-    assert "recall@10 of 0.8" in said
-    assert "over 321 held-out queries" in said
-    rows = [[text_of(cell) for cell in row] for row in tree.findall(".//section[@id='served']//tbody/tr")]
-    assert rows == [["0.5", "0.6000"], ["1.5", "0.8500"]]
-    warned = section(tree, "warnings")
-    assert "The index finds 85.0% of what exact search finds (recall@10)" in warned
-    assert "Bundle 3 was exported from another config" in warned
 
 
 def test_what_mattered_in_a_tuning_is_shown(make_run: MakeRun) -> None:
