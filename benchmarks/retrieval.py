@@ -41,6 +41,10 @@ class Data:
     shown: str
     published: tuple[tuple[str, float, float], ...] = ()
     """Method, recall@10 and ndcg@10, as recalled from the literature."""
+    linear: bool = True
+    """Whether EASE and iALS are tried: not on the news' 322,897 users and 46,033 articles, most of which have been
+    forgotten; item-kNN and the newest events' popularity are harder to beat there.
+    """
 
     @property
     def folder(self) -> Path:
@@ -56,7 +60,7 @@ DATA = {
             "Amazon Beauty, leave last out",
             (("SASRec", 0.0605, 0.0318), ("TIGER", 0.0648, 0.0384)),
         ),
-        Data("globo-sasrec", "Globo.com, by time"),
+        Data("globo-sasrec", "Globo.com, by time", linear=False),
         Data(
             "amazon-toys-sasrec",
             "Amazon Toys, leave last out",
@@ -136,7 +140,7 @@ def study(runs: Path, todo: list[Run]) -> None:
             record = run.train(runs)
             found = {name: round(record.metrics["model"][name], 4) for name in SHOWN}
             print(f"{run.name:32}", found, {k: round(v) for k, v in record.cost.seconds.items()}, flush=True)
-        if not run.linear_path.exists():
+        if run.data.linear and not run.linear_path.exists():
             for name, each in run.linear(runs).items():
                 found = {metric: round(each["metrics"][metric], 4) for metric in SHOWN}
                 print(f"{run.data.config:32}", name, each["settings"], found, flush=True)
