@@ -34,7 +34,8 @@ ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results" / "ssl"
 
 SEEDS = (0, 1, 2)
-WEIGHTS, TEMPERATURES = (0.03, 0.1, 0.3), (0.1, 0.5)
+TRIED = ((0.03, 0.1), (0.1, 0.1), (0.3, 0.1), (0.1, 0.5))
+"""Weight and temperature."""
 TRAINING = ("training.tensorboard=false", "training.early_stopping={patience: 2, every_epochs: 3}")
 TRIED_FOR = "training.epochs=12"
 """The length of trainings that choose weights and temperatures."""
@@ -124,7 +125,7 @@ class Run:
             return self.tried
         variant = AS_TUNED.get(self.variant, self.variant)
         found = _tuning(self.results).get(self.data.name, {}).get(variant, {})
-        missing = [f"{w:g} {t:g}" for w, t in product(WEIGHTS, TEMPERATURES) if f"{w:g} {t:g}" not in found]
+        missing = [pair for pair in map(_key, TRIED) if pair not in found]
         if missing:
             raise SystemExit(f"{variant} is not tuned on {self.data.name}: python benchmarks/ssl_study.py --tune")
         weight, temperature = max(found, key=lambda pair: found[pair]).split()
@@ -177,6 +178,10 @@ class Run:
         return compare(measured, METRICS, slices=[WHOLE, *sliced])
 
 
+def _key(pair: tuple[float, float]) -> str:
+    return "{:g} {:g}".format(*pair)
+
+
 def _own(record: RunRecord) -> tuple[Any, ...]:
     """The model's slices by train frequency alone."""
     kept = (each for each in record.slices if each.by == "item_frequency")
@@ -190,9 +195,9 @@ def _tuning(results: Path) -> dict[str, dict[str, dict[str, float]]]:
 
 
 def tune(runs: Path, results: Path, data: Sequence[str], more: Sequence[str]) -> None:
-    """Each variant with every weight and temperature, on the first seed."""
-    for name, variant, pair in product(data, VARIANTS, product(WEIGHTS, TEMPERATURES)):
-        found, key = _tuning(results), "{:g} {:g}".format(*pair)
+    """Each variant with every pair of weight and temperature, on the first seed."""
+    for name, variant, pair in product(data, VARIANTS, TRIED):
+        found, key = _tuning(results), _key(pair)
         if variant == NONE or variant in AS_TUNED or key in found.get(name, {}).get(variant, {}):
             continue
         value = Run(DATA[name], variant, SEEDS[0], results, pair).validated(runs, more)
@@ -201,9 +206,9 @@ def tune(runs: Path, results: Path, data: Sequence[str], more: Sequence[str]) ->
         print(f"{name} {variant} weight, temperature {key}: {value:.4f}", flush=True)
 
 
-def plan(results: Path = RESULTS, data: Sequence[str] = tuple(DATA)) -> Iterator[Run]:
+def plan(results: Path = RESULTS, data: Sequence[str] = tuple(DATA), seeds: Sequence[int] = SEEDS) -> Iterator[Run]:
     """Seed by seed, so that what there is can be compared."""
-    for seed, name, variant in product(SEEDS, data, VARIANTS):
+    for seed, name, variant in product(seeds, data, VARIANTS):
         yield Run(DATA[name], variant, seed, results)
 
 
@@ -257,10 +262,11 @@ def main() -> None:
     parser.add_argument("--list", action="store_true", help="what has a record")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where run directories are made")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where records are written")
+    parser.add_argument("--seeds", nargs="+", type=int, choices=SEEDS, default=SEEDS)
     parser.add_argument("--data", nargs="+", choices=list(DATA), default=list(DATA))
     parser.add_argument("--set", action="append", default=[], dest="more", help="overrides, to try the study out")
     options = parser.parse_args()
-    runs = list(plan(options.results, options.data))
+    runs = list(plan(options.results, options.data, options.seeds))
     if options.list:
         print("\n".join(f"{'there' if run.path.exists() else 'missing':8} {run.path.name}" for run in runs))
     elif options.tune:
