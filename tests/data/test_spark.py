@@ -147,6 +147,8 @@ def contents(files, out, split, engine, timestamp="time", **data):
         ({"kind": "temporal", "held_back": 0.2, "train": 0.6}, "clock"),
         ("leave_last_out", "clock"),
         ("random", "time"),
+        ("by_user", "clock"),
+        ("cold_users", "time"),
         ("cold_items", "time"),
     ],
 )
@@ -156,7 +158,7 @@ def test_spark_writes_what_duckdb_writes(files, tmp_path, require, split, timest
     duckdb = contents(files, tmp_path / "duckdb", split, "duckdb", timestamp)
     assert len(duckdb) > 10
     suspected = {one.feature for one in DatasetInfo.model_validate_json(duckdb["dataset.json"]).suspicions}
-    is_small = split == "cold_items"  # too few items with held-out events
+    is_small = split in ("by_user", "cold_items")  # too few items with held-out events
     assert suspected == (set() if is_small else {"plays", "stars"})
     assert contents(files, tmp_path / "spark", split, "spark", timestamp) == duckdb
 

@@ -39,8 +39,11 @@ def bundles(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 @pytest.fixture(scope="module")
 def server(bundles: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    log = tmp_path_factory.mktemp("log") / "server.log"
-    running = Running(bundles.parent, log, "--workers", str(WORKERS), "--grpc-port", "0")
+    folder = tmp_path_factory.mktemp("log")
+    config = folder / "serving.yaml"
+    config.write_text(f"log: {{folder: {folder / 'answers'}, seconds: 0.2}}\n")
+    options = ("--workers", str(WORKERS), "--grpc-port", "0", "--config", str(config))
+    running = Running(bundles.parent, folder / "server.log", *options)
     yield running
     running.kill()
 
@@ -136,6 +139,8 @@ def test_counts_are_those_of_all_processes(client: httpx.Client, load: Load) -> 
         assert after[key] - before[key] == asked
     assert after["recsys_bundle_version",] == 1
     assert not load.failures
+    written = ("recsys_log_rows_total", "responses", "written")
+    eventually(lambda: samples(client)[written] - before.get(written, 0) >= asked, "every answer in the log")
 
 
 def test_an_item_that_is_gone_is_not_recommended(client: httpx.Client) -> None:
