@@ -16,7 +16,8 @@ from recsys.embeddings.plan_fit import fitting_plan
 from recsys.errors import ConfigError, TrainingError
 from recsys.experiment_config import ExperimentConfig
 from recsys.files import write_text
-from recsys.models.config import DistillConfig, RankerConfig, TwoTowerConfig
+from recsys.learned_from import LearnedFrom
+from recsys.models.config import RankerConfig, TwoTowerConfig
 from recsys.run_directory import Origin, RunDirectory
 from recsys.tracking.mlflow import check_mlflow, log_evaluation, log_file
 
@@ -129,7 +130,7 @@ class Experiment:
     def prepare(self) -> Prepared:
         """The prepared data set, from the cache or made now; `prepared` in the run directory points to it."""
         self._directory.check(self._training_digest)
-        self._earlier()  # what is wrong with it shows before the data are prepared
+        self._learned_from.earlier()  # what is wrong with it shows before the data are prepared
         with self._timed("prepare"):
             prepared = self.prepared
             if self.is_chief:
@@ -157,7 +158,7 @@ class Experiment:
             self._check_labels("train", *validated)
             _ = self._leaks, self._champion  # what is wrong with them shows before hours are spent
             _ = self.warm_started
-            self._teach()
+            self._learned_from.teach(self.model, self.prepared)
             position = fit(
                 self.model, self._examples, self.config.training, self._checkpoints, self._strategy, self._listeners()
             )
@@ -401,59 +402,22 @@ class Experiment:
         """
         from recsys.training.warm_start import Known, warm_start
 
-        earlier = self._earlier()
+        earlier = self._learned_from.earlier()
         if earlier is None:
             return None
-        earlier._load_trained()
-        known = Known(earlier.model, earlier.prepared.vocabulary)
+        known = Known(earlier.trained_model(), earlier.prepared.vocabulary)
         return warm_start(Known(self.model, self.prepared.vocabulary), known)
 
-    def _earlier(self) -> Experiment | None:
-        """The run to start from, with the data that it was trained on; None where there is nothing to start."""
-
-        path = self.config.training.warm_start
-        if path is None or self._directory.is_trained:
-            return None
-        return self._other_run(path, "training.warm_start")
-
-    def _teach(self) -> None:
-        """Gives the item tower its teacher, if the config names one."""
-        from recsys.models.two_tower import TwoTower
-        from recsys.training.teacher import PLACE, teacher_of
-
-        asked, model = self._distilled, self.model
-        if asked is None:
-            return
-        assert isinstance(model, TwoTower)
-        other = self._other_run(asked.teacher, PLACE)
-        origin, now = self._directory.origin(), other._directory.origin()
-        if self._directory.is_trained and origin and now and origin.teacher != now.identity:
-            found, cure = "is another run than the one that has taught so far", "put it back, or choose another `name`"
-            raise ConfigError(PLACE, found, "the same teacher to the end", cure)
-        other._load_trained()
-        if not isinstance(other.model, TwoTower):
-            raise ConfigError(PLACE, "is a run of a ranker", "that of a two_tower", "name another run")
-        width = model.item_vectors({name: rows[:1] for name, rows in self.prepared.item_features.items()}).shape[1]
-        model.taught_by(teacher_of(self.prepared, width, other.model, other.prepared))
-
     @property
-    def _distilled(self) -> DistillConfig | None:
-        model = self.config.model
-        return model.item.distill if isinstance(model, TwoTowerConfig) else None
+    def _learned_from(self) -> LearnedFrom:
+        def open_run(folder: Path) -> Experiment:
+            from recsys.data.prepared import Prepared
 
-    def _other_run(self, path: str, place: str) -> Experiment:
-        """A run that this one learns from, with the data that it was trained on."""
-        from recsys.data.prepared import Prepared
+            run = Experiment.from_yaml(folder, ["training.strategy=default"])
+            run.prepared = Prepared(folder / "prepared")  # its raw files may have changed since
+            return run
 
-        folder = self.base_dir / path
-        if not folder.is_dir() or RunDirectory(folder).origin() is None:
-            raise ConfigError(place, f"{folder} is no run directory", "that of an earlier run")
-        if not (folder / "prepared").exists():
-            found, cure = "points to a folder that is gone", f"bring it back: recsys prepare {folder}"
-            raise ConfigError(str(folder / "prepared"), found, f"the prepared data of {place}", cure)
-        earlier = Experiment.from_yaml(folder, ["training.strategy=default"])
-        earlier.prepared = Prepared(folder / "prepared")  # its raw files may have changed since
-        return earlier
+        return LearnedFrom(self.config, self.base_dir, self._directory, open_run)
 
     @cached_property
     def _examples(self) -> Examples | Sequences:
@@ -521,25 +485,6 @@ class Experiment:
         """A digest of the config, and of what the plan holds, wherever it stands."""
         return own if self._plan is None else hashlib.sha256(f"{own} {self._plan.digest}".encode()).hexdigest()
 
-    def _warm_start_identity(self) -> str | None:
-        """Of the run that this one starts, or has started, from."""
-        if self._directory.is_trained:
-            origin = self._directory.origin()
-            return origin.warm_start if origin else None
-        earlier = self._earlier()
-        origin = earlier._directory.origin() if earlier else None
-        return origin.identity if origin else None
-
-    def _teacher_identity(self) -> str | None:
-        """Of the run that teaches, or has taught, the item tower."""
-        origin = self._directory.origin()
-        if self._directory.is_trained:
-            return origin.teacher if origin else None
-        if self._distilled is None:
-            return None
-        taught = self._other_run(self._distilled.teacher, "model.item.distill.teacher")._directory.origin()
-        return taught.identity if taught else None
-
     def _restore_best(self, position: Position) -> None:
         best = position.callbacks.get("EarlyStopping", {}).get("name")
         if best is not None:
@@ -547,11 +492,12 @@ class Experiment:
 
     def _claim(self) -> None:
         """Makes the run directory this experiment's."""
+        learned_from = self._learned_from.identities()
         origin = Origin(
             base_dir=str(self.base_dir),
             training_digest=self._training_digest,
             data_digest=self._data_digest,
-            warm_start=self._warm_start_identity(),
-            teacher=self._teacher_identity(),
+            warm_start=learned_from.warm_start,
+            teacher=learned_from.teacher,
         )
         self._directory.claim(origin, dump(self.config.model_dump(mode="json", by_alias=True)))
