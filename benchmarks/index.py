@@ -22,6 +22,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from itertools import product
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -43,7 +44,7 @@ RESULTS = HERE / "results" / "index"
 DIM, K, SINGLE, FILTERED = 64, 100, 200, 100
 PEERS = {
     "hnswlib": ("hnswlib", (100, 150, 200, 300, 400, 600, 800, 1_200)),
-    "faiss-ivf": ("faiss", (1, 2, 4, 8, 16, 32, 64, 128, 256)),
+    "faiss-ivf": ("faiss", tuple(product((4, 8, 16, 32, 64, 128, 256), (8, 16, 32)))),
     "faiss-flat": ("faiss", (0,)),
 }
 """Contender -> its environment, and the settings of its search."""

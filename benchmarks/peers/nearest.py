@@ -48,15 +48,14 @@ class Faiss:
             leaves = max(1, int(len(vectors) ** 0.5))
             made = faiss.index_factory(dim, f"IVF{leaves},PQ{dim // 2}x4fs,RFlat", faiss.METRIC_INNER_PRODUCT)
             made.train(vectors)
-            made.k_factor = 8
             self.index, self.inside = made, faiss.downcast_index(made.base_index)
         self.index.add(vectors)
 
-    def search(self, queries: np.ndarray, k: int, setting: int) -> np.ndarray:
-        """[Q, k] ids; `setting` is the lists that are searched."""
+    def search(self, queries: np.ndarray, k: int, setting: list[int]) -> np.ndarray:
+        """[Q, k] ids; `setting` is the lists that are searched, and how many times k candidates are scored again."""
         self.faiss.omp_set_num_threads(1 if len(queries) == 1 else os.cpu_count() or 1)
         if not self.flat:
-            self.inside.nprobe = setting
+            self.inside.nprobe, self.index.k_factor = setting
         return self.index.search(queries, k)[1]
 
 
