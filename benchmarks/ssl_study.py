@@ -275,10 +275,12 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where run directories are made")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where records are written")
     parser.add_argument("--seeds", nargs="+", type=int, choices=SEEDS, default=SEEDS)
+    parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
     parser.add_argument("--data", nargs="+", choices=list(DATA), default=list(DATA))
     parser.add_argument("--set", action="append", default=[], dest="more", help="overrides, to try the study out")
     options = parser.parse_args()
-    runs = list(plan(options.results, options.data, options.seeds))
+    planned = plan(options.results, options.data, options.seeds)
+    runs = [run for run in planned if run.variant in options.variants]
     if options.list:
         print("\n".join(f"{'there' if run.path.exists() else 'missing':8} {run.path.name}" for run in runs))
     elif options.tune:
