@@ -228,12 +228,12 @@ def tables(record: dict[str, Any]) -> str:
         )
         rows.append([each["library"], *told, f"{each['seconds']:.1f}", f"{each['memory_gib']:.2f}"])
     columns = [f"{record['items']:,} x {record['dim']}", "recall@100", "ms", "p99", "queries/s", "build s", "GiB"]
-    levels = [*RECALLS, record["promise"]]
+    levels = sorted([*RECALLS, record["promise"]])
     curves = [
-        [each["library"], *(_fastest(each["points"], level) for level in sorted(levels))]
+        [each["library"], *(_fastest(each["points"], level) for level in levels)]
         for each in record["contenders"].values()
     ]
-    headings = ["ms, queries/s at recall@100 of", *(f"{level:g}" for level in sorted(levels))]
+    headings = ["ms, queries/s at recall@100 of", *(f"{level:g}" for level in levels)]
     found = [
         [each["filter"], f"{each['recall']:.4f}", f"{each['ms_p50']:.2f}", f"{each['ms_p99']:.2f}"]
         for each in record["contenders"]["recsys"]["filters"]

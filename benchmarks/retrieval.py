@@ -15,7 +15,7 @@ import argparse
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean, median
+from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 from table import markdown, mean_of
@@ -182,8 +182,9 @@ def _table(data: Data) -> str:
     ]
     ranked = [row for _, row in sorted(rows, key=lambda pair: -pair[0])]
     seeds = ", ".join(str(record.seed) for record in records)
-    minutes = median(record.cost.seconds.get("train", 0.0) for record in records) / 60
-    title = f"**{data.shown}** (seeds {seeds}; a training took {minutes:.0f} minutes on one core)"
+    minutes = sorted({round(record.cost.seconds.get("train", 0.0) / 60) for record in records})
+    took = " to ".join(map(str, dict.fromkeys((minutes[0], minutes[-1]))))
+    title = f"**{data.shown}** (seeds {seeds}; a training took {took} minutes on one core)"
     return f"{title}\n\n{markdown(['', *SHOWN], ranked)}"
 
 

@@ -132,7 +132,7 @@ class Run:
         missing = [pair for pair in map(_key, TRIED) if pair not in found]
         if missing:
             raise SystemExit(f"{variant} is not tuned on {self.data.tuned_on}: python benchmarks/ssl_study.py --tune")
-        weight, temperature = max(found, key=lambda pair: found[pair]).split()
+        weight, temperature = max(map(_key, TRIED), key=lambda pair: found[pair]).split()
         return float(weight), float(temperature)
 
     @property
@@ -284,6 +284,9 @@ def main() -> None:
     if options.list:
         print("\n".join(f"{'there' if run.path.exists() else 'missing':8} {run.path.name}" for run in runs))
     elif options.tune:
+        others = [name for name in options.data if DATA[name].tuned_on != name]
+        if others == options.data:
+            parser.error(f"{', '.join(others)}: tuned on other logs")
         tune(options.runs, options.results, options.data, options.more)
     else:
         for run in (run for run in runs if not run.path.exists()):

@@ -74,7 +74,8 @@ class LearnedFrom:
         """Gives the item tower of `model`, which learns from `prepared`, its teacher, if the config names one.
 
         Raises:
-            ConfigError: it is no trained two_tower, or another one than has taught so far.
+            ConfigError: it is no two_tower, or another one than has taught so far.
+            TrainingError: it is not trained.
         """
         from recsys.models.two_tower import TwoTower
         from recsys.training.teacher import PLACE, teacher_of

@@ -7,6 +7,7 @@ queries at once are answered with, `single` how many queries are asked one by on
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
@@ -51,7 +52,7 @@ class Faiss:
             self.index, self.inside = made, faiss.downcast_index(made.base_index)
         self.index.add(vectors)
 
-    def search(self, queries: np.ndarray, k: int, setting: list[int]) -> np.ndarray:
+    def search(self, queries: np.ndarray, k: int, setting: Any) -> np.ndarray:
         """[Q, k] ids; `setting` is the lists that are searched, and how many times k candidates are scored again."""
         self.faiss.omp_set_num_threads(1 if len(queries) == 1 else os.cpu_count() or 1)
         if not self.flat:
@@ -76,6 +77,7 @@ def main(library: str, vectors_path: str, queries_path: str, k: int) -> None:
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what libraries print goes elsewhere
     vectors, queries = np.load(vectors_path), np.load(queries_path)
+    importlib.import_module(library.partition("-")[0])  # the library is no part of what an index takes
     before, start = resident_gib(), time.perf_counter()
     index = build(library, vectors)
     told = {"library": index.name, "seconds": time.perf_counter() - start, "memory_gib": resident_gib() - before}

@@ -43,12 +43,14 @@ def _curve_chart(curve: Curve) -> LineChart:
         layout = f"{each.layout.leaves} leaves" if each.layout.leaves else "all items scored"
         name = f"{layout}, {each.layout.dimensions_per_block} dimensions a code"
         by_layout.setdefault(name, []).append(_curve_point(each, metric))
+    near = curve.point.near
+    beside = "" if near is None else f"; of {near.all:,} queries near new items {near.found:,} find them"
     series = (Series(name=name, points=tuple(sorted(found, key=_x))) for name, found in by_layout.items())
     return LineChart(
         id="index-chart",
         title=f"Index: {metric} against time",
         description=f"{metric} against exact search, of {len(curve.points)} settings, by milliseconds for one query; "
-        f"over {curve.queries:,} held-out queries.",
+        f"over {curve.queries:,} held-out queries{beside}.",
         x_label="milliseconds for one query",
         y_label=metric,
         series=tuple(series),

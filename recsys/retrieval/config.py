@@ -67,6 +67,11 @@ class ScannConfig(Config):
         """The largest cut-off of the promise."""
         return max(self.promised)
 
+    @property
+    def promised_there(self) -> float:
+        """The recall at that cut-off."""
+        return self.promised[self.depth]
+
     def for_size(self, size: int) -> ScannConfig:
         """The same config with nothing left out, for a catalogue of `size` items: where tuning starts.
 

@@ -50,6 +50,18 @@ class Layout(Config):
         return cls.model_validate(config.model_dump(include=set(cls.model_fields)))
 
 
+class Pairs(Config):
+    """Pairs of a query near a new item and that item, which is among the query's exact best."""
+
+    found: NonNegativeInt
+    """Those whose item a search finds."""
+    all: NonNegativeInt
+
+    def keep(self, config: ScannConfig) -> bool:
+        """Whether as many are found as the promise says at its largest cut-off, rounded down to whole pairs."""
+        return self.found >= int(config.promised_there * self.all)
+
+
 class Point(Config):
     """One setting of one layout."""
 
@@ -59,8 +71,8 @@ class Point(Config):
     """Against exact search, over the queries."""
     milliseconds: Between
     """The median of one query at a time, through the engine's own search."""
-    near: float | None = None
-    """Of items that came before this index was built, how many are found by queries near them; None where none had."""
+    near: Pairs | None = None
+    """With items that came before this index was built; None where it was not built for any."""
 
     def keeps(self, config: ScannConfig) -> bool:
         """The promise: recalls at the lower end of their intervals, the time at the upper one of its own, new items."""
@@ -70,7 +82,7 @@ class Point(Config):
 
     def finds_near(self, config: ScannConfig) -> bool:
         """Whether new items are found as often as the promise says."""
-        return self.near is None or self.near >= max(config.promised.values())
+        return self.near is None or self.near.keep(config)
 
 
 class Curve(Config):
@@ -91,7 +103,7 @@ class Curve(Config):
 
     def save(self, folder: Path) -> None:
         """Write `curve.json`."""
-        (folder / CURVE).write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        (folder / CURVE).write_text(self.model_dump_json(indent=1, exclude_none=True) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> Self | None:

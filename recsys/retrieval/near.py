@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.retrieval.curve import Pairs
 from recsys.retrieval.exact import ExactIndex
-from recsys.retrieval.index import Vectors
+from recsys.retrieval.index import Neighbours, Vectors
 
 TINY = np.float32(1e-12)
+EQUAL = 1e-6
+"""Scores that differ by no more, relatively, are those of equal vectors."""
 
 
 @dataclass(frozen=True)
@@ -22,18 +26,28 @@ class Near:
     """[P, d]."""
     ids: NDArray[np.int64]
     """[P]."""
+    scores: Vectors
+    """[P]."""
     depth: int
 
     @classmethod
     def to(cls, exact: ExactIndex, ids: NDArray[np.int64], queries: Vectors, depth: int) -> Self:
         """Of each of the items `ids` [m] with the two queries that `near_queries` makes of held-out ones [Q, d]."""
         near, own = near_queries(exact.vectors[ids], queries), np.tile(ids, 2)
-        there = (exact.search(near, depth).ids == own[:, np.newaxis]).any(axis=1)
-        return cls(near[there], own[there], depth)
+        scores = np.einsum("pd,pd->p", near, exact.vectors[own])
+        every = cls(near, own, scores, depth)
+        there = every._among(exact.search(near, depth))
+        return cls(near[there], own[there], scores[there], depth)
 
-    def share(self, found: NDArray[np.int32]) -> float:
-        """Of the pairs, those whose item is among what a search `found` [P, depth] for their queries."""
-        return float((found == self.ids[:, np.newaxis]).any(axis=1).mean())
+    def found(self, search: Callable[[Vectors], Neighbours]) -> Pairs:
+        """Those whose item a search [P, d] -> [P, depth] finds."""
+        found = np.count_nonzero(self._among(search(self.queries))) if len(self.ids) else 0
+        return Pairs(found=int(found), all=len(self.ids))
+
+    def _among(self, found: Neighbours) -> NDArray[np.bool_]:
+        """[P] whether the item, or one of the same score, which is as good (copies are common), is found."""
+        same = np.isclose(found.scores, self.scores[:, np.newaxis], rtol=EQUAL, atol=0.0)
+        return (same | (found.ids == self.ids[:, np.newaxis])).any(axis=1)
 
 
 def near_queries(items: Vectors, queries: Vectors) -> Vectors:

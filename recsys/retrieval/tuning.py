@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from math import ceil, log, sqrt
 from time import perf_counter
 from typing import Any
@@ -23,9 +24,9 @@ from recsys.metrics import bootstrap_intervals, recall_at_k
 from recsys.ragged import Ragged
 from recsys.retrieval.catalogue import Catalogue
 from recsys.retrieval.config import MIN_POINTS_PER_LEAF, ScannConfig
-from recsys.retrieval.curve import Between, Curve, Depth, Layout, Point, Setting
+from recsys.retrieval.curve import Between, Curve, Depth, Layout, Pairs, Point, Setting
 from recsys.retrieval.exact import ExactIndex
-from recsys.retrieval.index import Vectors, finite_vectors
+from recsys.retrieval.index import Neighbours, Vectors, finite_vectors
 from recsys.retrieval.near import Near
 from recsys.retrieval.scann_index import ScannIndex
 
@@ -80,7 +81,7 @@ def tune(
         raise ValueError("an index is tuned by at least one query")
     exact = ExactIndex(catalogue)
     truth = exact.search(held_out, min(config.depth, len(catalogue.there))).ids
-    tuning = _Tuning(catalogue, held_out, truth, config, seed, near if near is not None and len(near.ids) else None)
+    tuning = _Tuning(catalogue, held_out, truth, config, seed, near)
     index, point = tuning.best()
     index.asked = config
     index.curve = Curve(
@@ -168,13 +169,11 @@ class _Tuning:
         index.config = index.config.model_copy(update=point.setting.model_dump())
         return index, point
 
-    def _measured(self, index: ScannIndex) -> Iterator[tuple[Setting, Shares, float | None]]:
-        """Settings by rising cost, with each query's recalls and the share of near items: no dearer ones than are
+    def _measured(self, index: ScannIndex) -> Iterator[tuple[Setting, Shares, Pairs | None]]:
+        """Settings by rising cost, with each query's recalls and the near items found: no dearer ones than are
         needed, and once it is known how many leaves are too few, none with those.
         """
         promised = np.array(list(self.config.promised.values()))
-        if self.near is not None:
-            promised = np.append(promised, promised.max())
         fewest, hopeless = None, self._hopeless * (index.config.leaves or 1)
         for reorder in self._reorders(index):
             before = np.zeros(len(promised))
@@ -183,18 +182,22 @@ class _Tuning:
                     continue
                 setting = Setting(leaves_to_search=leaves, reorder=reorder)
                 shares = _shares(index, self.queries, self.truth, list(self.config.promised), setting)
-                near = None if self.near is None else _near_share(index, self.near, setting)
+                near = None if self.near is None else self.near.found(partial(self._candidates, index, setting))
                 yield setting, shares, near
-                mean = shares.mean(axis=0) if near is None else np.append(shares.mean(axis=0), near)
+                mean, finds_near = shares.mean(axis=0), near is None or near.keep(self.config)
                 if (mean < promised - HOPELESS).any():
                     hopeless = max(hopeless, leaves)
-                if (mean >= (1 + promised) / 2).all() or (mean - before < SATURATED).all():
+                if finds_near and ((mean >= (1 + promised) / 2).all() or (mean - before < SATURATED).all()):
                     break
                 before = mean
-            if (mean >= promised).all() and fewest is not None and leaves >= fewest:
+            keeps = finds_near and (mean >= promised).all()
+            if keeps and fewest is not None and leaves >= fewest:
                 break  # scoring more candidates again spares no leaves
-            fewest = leaves if (mean >= promised).all() else None
+            fewest = leaves if keeps else None
         self._hopeless = hopeless / (index.config.leaves or 1) / 2
+
+    def _candidates(self, index: ScannIndex, setting: Setting, queries: Vectors) -> Neighbours:
+        return index.candidates(queries, self.truth.shape[1], setting)
 
     def _searched(self, index: ScannIndex) -> list[int]:
         leaves = index.config.leaves
@@ -217,9 +220,10 @@ class _Tuning:
         reached = ", ".join(
             f"{name} is {each.estimate:.4f} ({each.low:.4f} at least)" for name, each in best.recall.items()
         )
-        if best.near is not None:
-            reached += f", and {best.near:.4f} of what is new is found by queries near it"
         promise = ", ".join(f"{name} {recall}" for name, recall in self.config.promise.items())
+        if best.near is not None:
+            promise += ", near new items too"
+            reached += f", and of {best.near.all} queries near something new {best.near.found} find it"
         cure = "leave out leaves, leaves_to_search and reorder, or lower the promise"
         in_time = [point for point in self.points if self._margin(point) >= 0]
         if in_time:
@@ -238,9 +242,11 @@ class _Tuning:
         )
 
     def _margin(self, point: Point) -> float:
-        """How far the recalls are above what is promised, at the lower ends of their intervals."""
+        """How far the recalls are above what is promised, at the lower ends of their intervals, and new items."""
         margin = min(point.recall[name].low - promised for name, promised in self.config.promise.items())
-        return margin if point.near is None else min(margin, point.near - max(self.config.promised.values()))
+        if point.near is None or point.near.keep(self.config):
+            return margin
+        return min(margin, point.near.found / point.near.all - self.config.promised_there)
 
 
 def _time(point: Point) -> float:
@@ -260,10 +266,6 @@ def _shares(index: ScannIndex, queries: Vectors, truth: NDArray[np.int32], ks: l
         best = Ragged.from_lists(list(truth[:, :k]))
         columns.append(recall_at_k(best.contains(found[:, :k]), best.lengths, min(k, truth.shape[1])))
     return np.stack(columns, axis=1)
-
-
-def _near_share(index: ScannIndex, near: Near, setting: Setting) -> float:
-    return near.share(index.candidates(near.queries, near.depth, setting).ids)
 
 
 def _between(shares: list[Shares], seed: int) -> list[list[Between]]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from recsys.metrics import recall_at_k
 from recsys.ragged import Ragged
 from recsys.retrieval.config import ScannConfig
+from recsys.retrieval.curve import Pairs
 from recsys.retrieval.exact import ExactIndex
 from recsys.retrieval.index import Vectors
 from recsys.retrieval.near import Near
@@ -31,15 +32,12 @@ class Upkeep:
 
     recall: dict[int, float]
     """By held-out queries, at each cut-off of the promise."""
-    near: float | None
-    """Of pairs of a query near a new item and that item, if it is among the exact best: how many are found. None where
-    there are none."""
+    near: Pairs
+    """With new items."""
 
     def holds(self, config: ScannConfig) -> bool:
         """Whether the promise is still kept."""
-        promised = config.promised
-        near = self.near is None or self.near >= max(promised.values())
-        return near and all(self.recall[k] >= promised[k] for k in promised)
+        return self.near.keep(config) and all(self.recall[k] >= recall for k, recall in config.promised.items())
 
 
 def measure(index: ScannIndex, near: Near, queries: Vectors) -> Upkeep:
@@ -51,7 +49,7 @@ def measure(index: ScannIndex, near: Near, queries: Vectors) -> Upkeep:
     for cut in index.config.promised:
         truth = Ragged.from_lists(list(best[:, :cut]))
         recall[cut] = float(recall_at_k(truth.contains(found[:, :cut]), truth.lengths, min(cut, k)).mean())
-    return Upkeep(recall, near.share(index.search(near.queries, near.depth).ids) if len(near.ids) else None)
+    return Upkeep(recall, near.found(lambda those: index.search(those, near.depth)))
 
 
 def near_new(index: ScannIndex, ids: NDArray[np.int64], queries: Vectors) -> Near:

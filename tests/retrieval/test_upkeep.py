@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from recsys.errors import ExportError
 from recsys.retrieval import ExactIndex, ScannConfig, ScannIndex, recall_of, tune, upkeep
+from recsys.retrieval.curve import Pairs
 from recsys.retrieval.near import Near, near_queries
 from recsys.retrieval.upkeep import Upkeep, kept_up, near_new
 
@@ -40,7 +43,7 @@ def test_more_of_the_same_leaves_the_index_alone(index: ScannIndex) -> None:
     index.upsert(new, made(2, 100))
     found = measure(index, new, QUERIES)
     assert found.holds(CONFIG)
-    assert found.near is not None
+    assert found.near.all > 100
     assert kept_up(index, new, QUERIES) is index
 
 
@@ -54,12 +57,15 @@ def test_an_average_hides_what_queries_near_new_items_show(index: ScannIndex, mo
 
     def without_new(self: ScannIndex, *arguments: object) -> object:
         found = candidates(self, *arguments)  # type: ignore[arg-type]
-        return found._replace(ids=np.where(found.ids >= N, 0, found.ids)) if self is index else found
+        if self is not index:
+            return found
+        new_ones = found.ids >= N
+        return found._replace(ids=np.where(new_ones, 0, found.ids), scores=np.where(new_ones, -1.0, found.scores))
 
     monkeypatch.setattr(ScannIndex, "candidates", without_new)
     found = measure(index, new, QUERIES)
     assert found.recall[10] > 0.9
-    assert found.near == 0.0
+    assert (found.near.found, found.near.all) == (0, 120)
     assert not found.holds(CONFIG)
     anew = kept_up(index, new, QUERIES)
     assert anew is not index
@@ -67,6 +73,7 @@ def test_an_average_hides_what_queries_near_new_items_show(index: ScannIndex, mo
     assert anew.asked == CONFIG
     assert anew.curve is not None
     assert anew.curve.point.near is not None
+    assert anew.curve.point.near.all == 120
     assert measure(anew, new, QUERIES).holds(CONFIG), "the promise holds near the new items too"
     assert (anew.search(made(3, 60, at=9.0), 10).ids >= N).any(axis=1).mean() > 0.9
     assert anew.catalogue is index.catalogue
@@ -93,28 +100,52 @@ def test_a_promise_that_is_lost_for_good_is_told(index: ScannIndex) -> None:
 
 
 def test_a_new_index_is_no_cheaper_than_its_new_items_allow(index: ScannIndex) -> None:
-    """Items between the clumps, which few leaves hold: what is cheaper keeps the promise for users, not for them."""
-    rng = np.random.default_rng(6)
-    ids = np.arange(N, N + 200)
-    vectors = rng.normal(size=(200, D)).astype(np.float32)
-    index.upsert(ids, vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
-    near = near_new(index, ids, QUERIES)
-    assert len(near.ids) == 400
+    """New items that no search finds which looks into fewer than 40 of the 60 leaves."""
+
+    class Deep(Near):
+        def found(self, search: Any) -> Pairs:
+            _, setting = search.args
+            return Pairs(found=len(self.ids) if setting.leaves_to_search >= 40 else 0, all=len(self.ids))
+
+    near = near_new(index, np.arange(N - 20, N), QUERIES)
+    curve = tune(index.catalogue, QUERIES, CONFIG, near=Deep(near.queries, near.ids, near.scores, near.depth)).curve
+    assert curve is not None
+    assert curve.point.setting.leaves_to_search >= 40
+    enough = [point for point in curve.points if point.model_copy(update={"near": None}).keeps(CONFIG)]
+    assert min(point.setting.leaves_to_search for point in enough) < 20, "for users alone"
+
+
+def test_few_pairs_are_not_given_up_while_there_are_leaves(index: ScannIndex) -> None:
+    """One item far from all: until the last leaves are searched nothing shows that it will be found."""
+    lonely = -QUERIES.mean(axis=0, keepdims=True)
+    index.upsert(np.array([N]), lonely / np.linalg.norm(lonely))
+    near = near_new(index, np.array([N]), QUERIES)
+    assert len(near.ids) > 0
     curve = tune(index.catalogue, QUERIES, CONFIG, near=near).curve
     assert curve is not None
     assert curve.point.near is not None
-    assert curve.point.near >= 0.9
-    plain = [point.model_copy(update={"near": None}) for point in curve.points]
-    cheapest = min((p for p in plain if p.keeps(CONFIG)), key=lambda point: point.milliseconds.estimate)
-    passed = [p for p, kept in zip(curve.points, plain, strict=True) if kept.keeps(CONFIG) and not p.keeps(CONFIG)]
-    assert cheapest.milliseconds.estimate <= curve.point.milliseconds.estimate
-    assert passed
-    assert all(point.near is not None and point.near < 0.9 for point in passed)
+    assert curve.point.near.keep(CONFIG)
+
+
+def test_an_item_is_found_in_its_copy(index: ScannIndex) -> None:
+    """Items of one vector: which of them a search names is all the same, and exact search names the lowest ids."""
+    copies = np.arange(N, N + 40)
+    index.upsert(copies, np.repeat(made(7, 1, at=9.0), 40, axis=0))
+    near = near_new(index, copies, QUERIES)
+    assert len(near.ids) == 80, "a tie with the best ten is as good as they are"
+    assert near.found(lambda queries: index.exact.search(queries, 10)).found == 80
+
+
+def test_without_new_items_users_alone_decide(index: ScannIndex) -> None:
+    near = near_new(index, np.empty(0, np.int64), QUERIES)
+    assert measure(index, np.empty(0, np.int64), QUERIES).near == Pairs(found=0, all=0)
+    assert tune(index.catalogue, QUERIES, CONFIG, near=near).curve is not None
 
 
 def test_an_index_that_cannot_find_what_is_new_is_refused(index: ScannIndex) -> None:
-    far = Near(QUERIES[:50], index.exact.search(-QUERIES[:50], 1).ids[:, 0].astype(np.int64), 10)
-    with pytest.raises(ExportError, match=r"and 0\.0000 of what is new is found by queries near it"):
+    farthest = index.exact.search(-QUERIES[:50], 1)
+    far = Near(QUERIES[:50], farthest.ids[:, 0].astype(np.int64), -farthest.scores[:, 0], 10)
+    with pytest.raises(ExportError, match=r"of 50 queries near something new 0 find it .* near new items too"):
         tune(index.catalogue, QUERIES, CONFIG, near=far)
 
 
@@ -137,9 +168,15 @@ def test_near_queries_lie_between_the_nearest_query_and_the_item() -> None:
 
 
 def test_every_part_of_the_promise_must_hold() -> None:
-    both = ScannConfig(promise={"recall@5": 0.9, "recall@50": 0.8})
-    assert Upkeep({5: 0.9, 50: 0.8}, None).holds(both)
-    assert Upkeep({5: 0.9, 50: 0.8}, 0.9).holds(both)
-    assert not Upkeep({5: 0.89, 50: 0.8}, None).holds(both)
-    assert not Upkeep({5: 0.9, 50: 0.79}, None).holds(both)
-    assert not Upkeep({5: 0.9, 50: 0.8}, 0.89).holds(both)
+    """New items are looked for among as many as the largest cut-off has, so that its recall is what they are due."""
+    both, none = ScannConfig(promise={"recall@5": 0.9, "recall@50": 0.8}), Pairs(found=0, all=0)
+    assert Upkeep({5: 0.9, 50: 0.8}, none).holds(both)
+    assert Upkeep({5: 0.9, 50: 0.8}, Pairs(found=8, all=10)).holds(both)
+    assert not Upkeep({5: 0.89, 50: 0.8}, none).holds(both)
+    assert not Upkeep({5: 0.9, 50: 0.79}, none).holds(both)
+    assert not Upkeep({5: 0.9, 50: 0.8}, Pairs(found=7, all=10)).holds(both)
+
+
+@pytest.mark.parametrize(("found", "pairs", "kept"), [(0, 1, True), (1, 2, True), (0, 2, False), (189, 200, False)])
+def test_so_few_pairs_tell_no_more_than_whole_ones(found: int, pairs: int, kept: bool) -> None:
+    assert Pairs(found=found, all=pairs).keep(ScannConfig(promise={"recall@10": 0.95})) is kept
