@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from recsys.data.prepared import Prepared
     from recsys.models.base import EmbeddingModel
 
-WARM_START = "training.warm_start"
+WARM_START, TEACHER = "training.warm_start", "model.item.distill.teacher"
+"""Where the config names them."""
 
 
 class TrainedRun(Protocol):
@@ -78,20 +79,20 @@ class LearnedFrom:
             TrainingError: it is not trained.
         """
         from recsys.models.two_tower import TwoTower
-        from recsys.training.teacher import PLACE, teacher_of
+        from recsys.training.teacher import teacher_of
 
         asked = self._distilled
         if asked is None:
             return
         assert isinstance(model, TwoTower)
-        other = self._run(asked.teacher, PLACE)
+        other = self._run(asked.teacher, TEACHER)
         origin = self._directory.origin()
         if self._directory.is_trained and origin is not None and origin.teacher != self._identity(other):
             found, cure = "is another run than the one that has taught so far", "put it back, or choose another `name`"
-            raise ConfigError(PLACE, found, "the same teacher to the end", cure)
+            raise ConfigError(TEACHER, found, "the same teacher to the end", cure)
         teacher = other.trained_model()
         if not isinstance(teacher, TwoTower):
-            raise ConfigError(PLACE, "is a run of a ranker", "that of a two_tower", "name another run")
+            raise ConfigError(TEACHER, "is a run of a ranker", "that of a two_tower", "name another run")
         width = model.item_vectors({name: rows[:1] for name, rows in prepared.item_features.items()}).shape[1]
         model.taught_by(teacher_of(prepared, width, teacher, other.prepared))
 
@@ -101,13 +102,11 @@ class LearnedFrom:
         Raises:
             ConfigError: there is no such run, or its data are gone.
         """
-        from recsys.training.teacher import PLACE
-
         if self._directory.is_trained:
             origin = self._directory.origin()
             return Identities(None, None) if origin is None else Identities(origin.warm_start, origin.teacher)
         earlier = self.earlier()
-        teacher = None if self._distilled is None else self._run(self._distilled.teacher, PLACE)
+        teacher = None if self._distilled is None else self._run(self._distilled.teacher, TEACHER)
         return Identities(self._identity(earlier), self._identity(teacher))
 
     @property
