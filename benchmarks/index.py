@@ -49,6 +49,7 @@ PEERS = {
 }
 """Contender -> its environment, and the settings of its search."""
 WIDER = (2, 4, 8)
+"""Times the chosen setting's leaves and candidates: the curve beyond what tuning measured."""
 RECALLS = (0.8, 0.9, 0.98, 0.99, 1.0)
 """Beside the promise: where curves are told."""
 SELECTIVITIES = (0.1, 0.03, 0.01, 0.001)

@@ -43,9 +43,7 @@ class Data:
     published: tuple[tuple[str, float, float], ...] = ()
     """Method, recall@10 and ndcg@10, as recalled from the literature."""
     linear: bool = True
-    """Whether EASE and iALS are tried: not on the news' 322,897 users and 46,033 articles, most of which have been
-    forgotten; item-kNN and the newest events' popularity are harder to beat there.
-    """
+    """Whether EASE and iALS are tried; not with the 322,897 users of the news, for want of time."""
 
     @property
     def folder(self) -> Path:

@@ -114,7 +114,9 @@ def test_where_it_started_is_part_of_a_runs_identity(trained_copy: Trained) -> N
 def test_the_data_of_the_earlier_run_may_have_changed(trained_copy: Trained) -> None:
     """It goes by the prepared data that the run points to, not by what its raw files hold now."""
     run, link = experiment("second"), trained_copy.run / "prepared"
-    assert run._learned_from.earlier().prepared.path.resolve() == link.resolve()  # type: ignore[union-attr]
+    earlier = run._learned_from.earlier()
+    assert earlier is not None
+    assert earlier.prepared.path.resolve() == link.resolve()
     link.unlink()
     link.symlink_to("gone")
     with pytest.raises(RecsysError) as caught:
