@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -59,7 +60,7 @@ class Pairs(Config):
 
     def keep(self, config: ScannConfig) -> bool:
         """Whether as many are found as the promise says at its largest cut-off, rounded down to whole pairs."""
-        return self.found >= int(config.promised_there * self.all)
+        return self.found >= int(Decimal(str(config.promised_there)) * self.all)
 
 
 class Point(Config):

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import count, takewhile
 from math import ceil, log, sqrt
 from time import perf_counter
 from typing import Any
@@ -48,8 +49,8 @@ REORDERED = (2, 4, 8, 16)
 """Candidates that are scored again, in multiples of the promise's cut-off."""
 SATURATED = 0.001
 """So little more is found that further leaves are not tried."""
-DEEPER = 4
-"""From one depth of filtered searches to the next."""
+STEPS = 2
+"""Steps to twice the depth of filtered searches: one is a fifth deeper than it needs to be, on average."""
 MIN_QUERIES = 200
 AT_ONCE = 1_024
 """Queries searched at once while recall is measured."""
@@ -269,14 +270,14 @@ def _shares(index: ScannIndex, queries: Vectors, truth: NDArray[np.int32], ks: l
 
 
 def _between(shares: list[Shares], seed: int) -> list[list[Between]]:
-    """The means over queries, with intervals; where no query misses anything, what so many of them can tell."""
+    """The means over queries, with intervals; a miss in the sample promises no more than a sample without any could."""
     losses = 1 - np.concatenate(shares, axis=1)
     found = []
     for lost, interval in zip(losses.T, bootstrap_intervals(losses, seed=seed), strict=True):
         if interval is None:
             found.append(Between(estimate=1 - float(lost.mean()), low=0.0, high=1.0))
             continue
-        most = interval.high if lost.any() else min(1.0, NONE_OF / len(lost))
+        most = max(interval.high, min(1.0, NONE_OF / len(lost)))
         found.append(Between(estimate=1 - interval.estimate, low=1 - most, high=1 - interval.low))
     width = shares[0].shape[1]
     return [found[at : at + width] for at in range(0, len(found), width)]
@@ -308,14 +309,19 @@ def _depths(index: ScannIndex, exact: ExactIndex, queries: Vectors, config: Scan
     """For ever deeper searches, what finds as much as was promised; none beyond what ScaNN can reach."""
     if not index.config.leaves:
         return
-    setting, needed, depth = index.setting, max(config.promise.values()), config.depth
-    yield Depth(depth=depth, **setting.model_dump())
-    while (depth := DEEPER * depth) <= min(DEEPEST * config.depth, len(index.rows) // 2):
-        some = queries[: max(MIN_QUERIES, TRUTH // depth)]
-        truth = exact.search(some, depth).ids
+    setting, needed = index.setting, max(config.promise.values())
+    yield Depth(depth=config.depth, **setting.model_dump())
+    deepest = min(DEEPEST * config.depth, len(index.rows) // 2)
+    deeper = (ceil(config.depth * 2 ** (step / STEPS)) for step in count(1))
+    depths = list(takewhile(lambda depth: depth <= deepest, deeper))
+    if not depths:
+        return
+    some = queries[: max(MIN_QUERIES, TRUTH // depths[-1])]
+    truth = exact.search(some, depths[-1]).ids
+    for depth in depths:
 
-        def recall(setting: Setting, some: Vectors = some, truth: NDArray[np.int32] = truth) -> Between:
-            return _between([_shares(index, some, truth, [truth.shape[1]], setting)], seed)[0][0]
+        def recall(setting: Setting, best: NDArray[np.int32] = truth[:, :depth]) -> Between:
+            return _between([_shares(index, some, best, [best.shape[1]], setting)], seed)[0][0]
 
         setting = setting.model_copy(update={"reorder": max(setting.reorder, min(depth * 3 // 2, len(index.rows)))})
         while recall(setting).low < needed:

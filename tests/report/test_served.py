@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from recsys.bundle.manifest import AlignmentFacts, FileFacts, IndexFacts, Manifest, Versions, required
-from recsys.retrieval.curve import Between, Curve, Layout, Setting
+from recsys.retrieval.curve import Between, Curve, Layout, Pairs, Setting
 from recsys.retrieval.curve import Point as IndexPoint
 from tests.report.conftest import MakeRun, record
 from tests.report.pages import page_of, section, text_of
@@ -53,6 +53,11 @@ def test_the_index_is_told_with_its_curve(make_run: MakeRun) -> None:
     warned = section(tree, "warnings")
     assert "The index finds 85.0% of what exact search finds (recall@10)" in warned
     assert "Bundle 3 was exported from another config" in warned
+    assert "near new items" not in said
+    near = points[1].model_copy(update={"near": Pairs(found=1_800, all=2_000)})
+    Curve(queries=321, points=(points[0], near), chosen=1, depths=()).save(run / "bundle" / "3" / "index")
+    _, tree = page_of(run)
+    assert "of 2,000 queries near new items 1,800 find them" in section(tree, "served")
 
 
 def test_a_mixed_fleet_is_told_beside_what_each_model_finds_by_itself(make_run: MakeRun) -> None:

@@ -147,7 +147,7 @@ def test_small_catalogues_are_scored_whole(queries: NDArray[np.float32]) -> None
 def test_deeper_searches_find_as_much_as_was_promised(tuned: ScannIndex, vectors: NDArray[np.float32]) -> None:
     others = np.random.default_rng(3).normal(size=(300, D)).astype(np.float32)
     depths = curve_of(tuned).depths
-    assert [each.depth for each in depths] == [20, 80, 320, 1280]
+    assert [each.depth for each in depths] == [20, 29, 40, 57, 80, 114, 160, 227, 320, 453, 640, 906, 1280]
     for each in depths:
         truth = ExactIndex(vectors).search(others, each.depth).ids
         found = tuned.candidates(others, each.depth, each).ids
@@ -156,7 +156,8 @@ def test_deeper_searches_find_as_much_as_was_promised(tuned: ScannIndex, vectors
     shallow, deep = depths[0], depths[-1]
     assert deep.leaves_to_search > shallow.leaves_to_search, "the first setting would find too little so deep"
     assert tuned.setting_for(20) == shallow
-    assert tuned.setting_for(21) == depths[1]
+    assert tuned.setting_for(21) == tuned.setting_for(29) == depths[1]
+    assert tuned.setting_for(30) == depths[2]
     assert tuned.setting_for(2_000) is None
 
 
@@ -164,6 +165,9 @@ def test_intervals_of_recall() -> None:
     (perfect, some), (again, _) = _between([np.ones((100, 2)) - [0, 0.1] * np.eye(100, 2)[::-1], np.ones((100, 2))], 0)
     assert perfect == again == Between(estimate=1.0, low=1 - 0.03689, high=1.0)
     assert some.low < some.estimate <= some.high
+    one_of_ten = np.ones((10, 1)) - 0.05 * np.eye(10, 1)
+    ((nearly,),), ((whole,),) = _between([one_of_ten], 0), _between([np.ones((10, 1))], 0)
+    assert nearly.low == whole.low == pytest.approx(1 - 0.3689), "a small miss does not make ten queries tell more"
     ((alone,),) = _between([np.array([[0.7]])], 0)
     assert (alone.low, alone.high) == (0.0, 1.0)
     spread = np.random.default_rng(0).random((400, 1))

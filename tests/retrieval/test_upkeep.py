@@ -180,3 +180,10 @@ def test_every_part_of_the_promise_must_hold() -> None:
 @pytest.mark.parametrize(("found", "pairs", "kept"), [(0, 1, True), (1, 2, True), (0, 2, False), (189, 200, False)])
 def test_so_few_pairs_tell_no_more_than_whole_ones(found: int, pairs: int, kept: bool) -> None:
     assert Pairs(found=found, all=pairs).keep(ScannConfig(promise={"recall@10": 0.95})) is kept
+
+
+def test_whole_pairs_are_counted_as_the_promise_is_written() -> None:
+    """0.29 x 100 is 28.999999999999996 to a processor."""
+    promise = ScannConfig(promise={"recall@10": 0.29})
+    assert Pairs(found=29, all=100).keep(promise)
+    assert not Pairs(found=28, all=100).keep(promise)
