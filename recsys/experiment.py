@@ -360,13 +360,16 @@ class Experiment:
         from recsys.embeddings.training_rows import training_rows
         from recsys.models.precision import made_for
         from recsys.training.optimizers import make_dense_optimizer
+        from recsys.training.schedule import learning_rates
 
         config = self.config
+        rates = learning_rates(config.training.schedule, config.training.epochs * self._examples.steps_per_epoch)
         with self._strategy.scope(), made_for(config.training.precision):
             model = self._new_model()
+            rows = training_rows(model.embeddings, self._examples.once())
             model.compile(
-                TableOptimizers.of(config.embeddings, training_rows(model.embeddings, self._examples.once())),
-                make_dense_optimizer(config.training.dense_optimizer),
+                TableOptimizers.of(config.embeddings, rows, rates),
+                make_dense_optimizer(config.training.dense_optimizer, rates),
                 self._examples.examples_per_step,
                 config.training.clip_norm,
                 config.training.xla,

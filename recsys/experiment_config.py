@@ -11,6 +11,7 @@ from recsys.config.base import Config, Misfit, misfits
 from recsys.config.digest import digest
 from recsys.data.config import DataConfig, DuckDBEngine
 from recsys.embeddings.config import EmbeddingsConfig, StoredRows
+from recsys.embeddings.optimizers.config import CoupledDecay, DecoupledDecay
 from recsys.evaluation.config import EvaluationConfig, InHistorySlices
 from recsys.export.config import RetrievalConfig
 from recsys.interactions.config import AttentionConfig, CrossConfig, EncoderConfig, SequenceConfig
@@ -121,6 +122,15 @@ class ExperimentConfig(Config):
                 key = "model.sequence" if isinstance(self.model, RankerConfig) else "model.query.sequence"
                 text = f"the {self.model.kind} has no layer that reads a sequence; choose mean, sum or sqrtn"
                 found.append((("embeddings", "features", name, "pooling"), f"{text}, or give it one: {key}"))
+        if self.training.schedule is not None:
+            for name in self.embeddings.tables:
+                decay = self.embeddings.optimizer_of(name).decay
+                if isinstance(decay, CoupledDecay | DecoupledDecay):
+                    text = f"the {decay.kind} decay of table {name} makes up for steps that a row slept through as if "
+                    text += (
+                        "their learning rate had been constant; choose kind: mini_batch_aware, or remove one of the two"
+                    )
+                    found.append((("training", "schedule"), text))
         if self.training.strategy == "parameter_server":
             for name, table in self.embeddings.tables.items():
                 if isinstance(table, StoredRows) and table.precision != "float32":

@@ -27,6 +27,20 @@ class AdagradConfig(Config):
 DenseOptimizerConfig = Annotated[AdamConfig | AdagradConfig, Field(discriminator="kind"), default_tag("kind", "adam")]
 
 
+class ScheduleConfig(Config):
+    """How all learning rates, of tables and dense weights, move over the steps of a training.
+
+    Over the first `warmup` of them they rise in a line from zero; then they fall to the share `end`.
+    """
+
+    decay: Literal["cosine", "linear"] = "cosine"
+    """`cosine`: along half a wave (Loshchilov & Hutter, "SGDR", ICLR 2017, eq. 5, without restarts)."""
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the training's steps, which are those of all `epochs`, whether or not early stopping lets them come."""
+    end: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """What is left of the learning rates in the end."""
+
+
 class EarlyStoppingConfig(Config):
     """Stop when the validation metric (`evaluation.monitor`; a ranker's auc) no longer rises; keep the best weights."""
 
@@ -48,6 +62,8 @@ class TrainingConfig(Config):
     epochs: PositiveInt = 10
     dense_optimizer: DenseOptimizerConfig = AdamConfig()
     """For every weight that is no embedding table (those have `embeddings.optimizer`)."""
+    schedule: ScheduleConfig | None = None
+    """Of the learning rates, which are constant without one. Thresholds (`optembed`) keep theirs."""
     clip_norm: PositiveFloat | None = None
     """All gradients, of tables and dense weights together, are scaled down to this Euclidean norm at most."""
     warm_start: str | None = None

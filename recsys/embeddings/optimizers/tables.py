@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Self
 
 import numpy as np
@@ -21,7 +21,7 @@ from recsys.embeddings.optimizers.config import (
 )
 from recsys.embeddings.optimizers.gradients import Gradient
 from recsys.embeddings.optimizers.lazy_adam import LazyAdam
-from recsys.embeddings.optimizers.sparse import SparseOptimizer
+from recsys.embeddings.optimizers.sparse import LearningRate, SparseOptimizer
 from recsys.embeddings.rows import Trained
 
 
@@ -34,12 +34,14 @@ class TableOptimizers(tf.__internal__.tracking.AutoTrackable):
     Args:
         configs: each table's, by the table's name.
         training_rows: of the tables whose decay is mini-batch aware, how many training examples read each row, [V].
+        rates: from a config's learning rate to what an optimizer takes; by default it is constant.
     """
 
     def __init__(
         self,
         configs: Mapping[str, TableOptimizerConfig],
         training_rows: Mapping[str, NDArray[np.int64]] | None = None,
+        rates: Callable[[float], LearningRate] = float,
     ) -> None:
         super().__init__()
         self._training_rows = self._no_dependency(dict(training_rows or {}))
@@ -49,14 +51,19 @@ class TableOptimizers(tf.__internal__.tracking.AutoTrackable):
             named.setdefault(configs[table], table)
         self._name_of: dict[str, str] = self._no_dependency({table: named[config] for table, config in configs.items()})
         self.optimizers: dict[str, SparseOptimizer] = {
-            name: make_table_optimizer(config) for config, name in named.items()
+            name: make_table_optimizer(config, rates) for config, name in named.items()
         }
         self._descents: dict[str, keras.optimizers.Optimizer] = {}
 
     @classmethod
-    def of(cls, config: EmbeddingsConfig, training_rows: Mapping[str, NDArray[np.int64]] | None = None) -> Self:
+    def of(
+        cls,
+        config: EmbeddingsConfig,
+        training_rows: Mapping[str, NDArray[np.int64]] | None = None,
+        rates: Callable[[float], LearningRate] = float,
+    ) -> Self:
         """The optimizers of all tables of a model."""
-        return cls({table: config.optimizer_of(table) for table in config.tables}, training_rows)
+        return cls({table: config.optimizer_of(table) for table in config.tables}, training_rows, rates)
 
     def optimizer_of(self, table: str) -> SparseOptimizer:
         """The optimizer of a table; other tables of the same config share it."""
@@ -124,15 +131,17 @@ class TableOptimizers(tf.__internal__.tracking.AutoTrackable):
         return [variable for optimizer in everyone for variable in optimizer.variables]
 
 
-def make_table_optimizer(config: TableOptimizerConfig) -> SparseOptimizer:
-    """The Keras optimizer that a config describes."""
-    decay = config.decay
+def make_table_optimizer(
+    config: TableOptimizerConfig, rates: Callable[[float], LearningRate] = float
+) -> SparseOptimizer:
+    """The Keras optimizer that a config describes; `rates` makes of its learning rate what the optimizer takes."""
+    decay, rate = config.decay, rates(config.learning_rate)
     coupled = decay.rate if isinstance(decay, CoupledDecay) else 0.0
     decoupled = decay.rate if isinstance(decay, DecoupledDecay) else 0.0
     mini_batch_aware = decay.rate if isinstance(decay, MiniBatchAwareDecay) else 0.0
     if isinstance(config, LazyAdamConfig):
         return LazyAdam(
-            config.learning_rate,
+            rate,
             config.beta_1,
             config.beta_2,
             config.epsilon,
@@ -143,7 +152,7 @@ def make_table_optimizer(config: TableOptimizerConfig) -> SparseOptimizer:
         )
     kind = Adagrad if isinstance(config, AdagradConfig) else RowwiseAdagrad
     return kind(
-        config.learning_rate,
+        rate,
         config.initial_accumulator,
         config.epsilon,
         decoupled_decay=decoupled,
