@@ -30,6 +30,7 @@ ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results" / "retrieval"
 SEEDS = (0, 1, 2)
 SHOWN = ("recall@10", "ndcg@10", "recall@100", "coverage@10")
+JUDGED = ("ndcg@10", "recall@10")
 LINEAR = {"ease": "EASE", "ials": "iALS"}
 OWN = {"item_knn": "item-kNN", "recent_popularity": "popularity of the newest events", "popularity": "popularity"}
 
@@ -183,7 +184,27 @@ def _table(data: Data) -> str:
     minutes = sorted({round(record.cost.seconds.get("train", 0.0) / 60) for record in records})
     took = " to ".join(map(str, dict.fromkeys((minutes[0], minutes[-1]))))
     title = f"**{data.shown}** (seeds {seeds}; a training took {took} minutes on one core)"
-    return f"{title}\n\n{markdown(['', *SHOWN], ranked)}"
+    return f"{title}\n\n{markdown(['', *SHOWN], ranked)}{_beside(records)}"
+
+
+def _beside(records: list[RunRecord]) -> str:
+    """User by user, against the control that ranks best: the mean of the runs' differences, how many of them are real."""
+    controls = [name for name in OWN if name in records[0].metrics]
+    best = max(controls, key=lambda name: records[0].metrics[name][JUDGED[0]])
+    parts = []
+    for metric in JUDGED:
+        found = [
+            each
+            for record in records
+            for each in record.differences
+            if (each.run, each.against, each.metric, each.slice) == ("model", best, metric, "")
+        ]
+        if found:
+            above = sum(each.real and each.difference > 0 for each in found)
+            below = sum(each.real and each.difference < 0 for each in found)
+            shown = f"{metric} {mean(each.difference for each in found):+.4f} (real: above in {above}, below in {below}"
+            parts.append(f"{shown} of {len(found)} runs)")
+    return f"\nUser by user beside {OWN[best]}: {', '.join(parts)}.\n" if parts else ""
 
 
 def _use_one_thread() -> None:

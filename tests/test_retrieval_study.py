@@ -95,13 +95,19 @@ def test_the_page_ranks_what_was_measured_and_published(
 ) -> None:
     monkeypatch.setattr(study, "RESULTS", tmp_path)
     assert study.section().startswith("Not run yet")
-    stored = RunRecord.read(ROOT / "benchmarks" / "results" / "movielens-1m-seed0.json")
+    stored = RunRecord.read(ROOT / "benchmarks" / "results" / "retrieval" / "movielens-1m" / "movielens-1m-seed0.json")
+    (beside,) = (
+        each
+        for each in stored.differences
+        if (each.run, each.against, each.metric, each.slice) == ("model", "popularity", "ndcg@10", "")
+    )
     for seed, value in ((0, 0.034), (1, 0.036)):
         metrics = {
             "model": {"recall@10": 2 * value, "ndcg@10": value},
             "popularity": {"recall@10": 0.01, "ndcg@10": 0.005},
         }
-        record = stored.model_copy(update={"seed": seed, "metrics": metrics})
+        difference = beside.model_copy(update={"difference": (-0.001, 0.003)[seed], "real": bool(seed)})
+        record = stored.model_copy(update={"seed": seed, "metrics": metrics, "differences": (difference,)})
         record.write(tmp_path / "amazon-beauty-sasrec" / f"amazon-beauty-sasrec-seed{seed}.json")
     linear = {"ease": {"metrics": {"recall@10": 0.05, "ndcg@10": 0.03}}}
     (tmp_path / "amazon-beauty-sasrec" / "linear.json").write_text(json.dumps(linear))
@@ -111,3 +117,4 @@ def test_the_page_ranks_what_was_measured_and_published(
     expected = ["TIGER, as published", "`configs/amazon-beauty-sasrec.yaml`", "SASRec, as published"]
     assert ranked == [*expected, "*EASE*", "*popularity*"]
     assert "| 0.0350 ± 0.0014 |" in study.section()
+    assert lines[-1] == "User by user beside popularity: ndcg@10 +0.0010 (real: above in 1, below in 0 of 2 runs)."
