@@ -190,7 +190,7 @@ def _table(data: Data) -> str:
 def _beside(records: list[RunRecord]) -> str:
     """User by user, against the control that ranks best: the runs' mean difference, how many are real."""
     controls = [name for name in OWN if name in records[0].metrics]
-    best = max(controls, key=lambda name: records[0].metrics[name][JUDGED[0]])
+    best = max(controls, key=lambda name: records[0].metrics[name][JUDGED[0]], default="")
     parts = []
     for metric in JUDGED:
         found = [

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, ConfigDict, Field, NonNegativeInt, model_va
 from recsys.config.base import Config, Misfit, misfits
 from recsys.config.digest import digest
 from recsys.data.config import DataConfig, DuckDBEngine
-from recsys.embeddings.config import EmbeddingsConfig, StoredRows
+from recsys.embeddings.config import EmbeddingsConfig, StoredRows, VectorTable
 from recsys.embeddings.optimizers.config import CoupledDecay, DecoupledDecay
 from recsys.evaluation.config import EvaluationConfig, InHistorySlices
 from recsys.export.config import RetrievalConfig
@@ -122,15 +122,9 @@ class ExperimentConfig(Config):
                 key = "model.sequence" if isinstance(self.model, RankerConfig) else "model.query.sequence"
                 text = f"the {self.model.kind} has no layer that reads a sequence; choose mean, sum or sqrtn"
                 found.append((("embeddings", "features", name, "pooling"), f"{text}, or give it one: {key}"))
-        if self.training.schedule is not None:
-            for name in self.embeddings.tables:
-                decay = self.embeddings.optimizer_of(name).decay
-                if isinstance(decay, CoupledDecay | DecoupledDecay):
-                    text = f"the {decay.kind} decay of table {name} makes up for steps that a row slept through as if "
-                    text += (
-                        "their learning rate had been constant; choose kind: mini_batch_aware, or remove one of the two"
-                    )
-                    found.append((("training", "schedule"), text))
+        if self.training.schedule is not None and (sleepers := self._tables_that_catch_up()):
+            text = f"the decay of {', '.join(sleepers)} makes up for steps that a row slept through as if the learning "
+            found.append((("training", "schedule"), f"{text}rate had been constant; remove one of the two"))
         if self.training.strategy == "parameter_server":
             for name, table in self.embeddings.tables.items():
                 if isinstance(table, StoredRows) and table.precision != "float32":
@@ -139,6 +133,15 @@ class ExperimentConfig(Config):
             if self.embeddings.plan is not None:
                 text = "tables under a plan cannot be cut over parameter servers; train on one machine or mirrored"
                 found.append((("embeddings", "plan"), text))
+        return found
+
+    def _tables_that_catch_up(self) -> list[str]:
+        """Those whose rows decay while no batch reads them."""
+        found = list[str]()
+        for name, table in self.embeddings.tables.items():
+            frozen = isinstance(table, VectorTable) and table.train == "frozen"
+            if not frozen and isinstance(self.embeddings.optimizer_of(name).decay, CoupledDecay | DecoupledDecay):
+                found.append(name)
         return found
 
     @property

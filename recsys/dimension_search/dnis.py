@@ -55,7 +55,7 @@ class SelectionSearch:
             for name, table in workshop.tables.items()
         }
         with workshop.timed(FOLDER):
-            experiment = workshop.open(workshop.with_tables("dnis-selection", tables))
+            experiment = workshop.open(workshop.with_tables("dnis-selection", tables, schedule=False))
             model = experiment.model
             copy_weights(self._full.trained_model().variables, model)
             state = _State(model, workshop.folder / FOLDER)

@@ -38,7 +38,7 @@ class SupernetSearch:
     """A supernet in place of the searched tables.
 
     Its rows are trained by lazy Adam with coupled decay, as the paper's are, at the learning rate of the config's own
-    lazy Adam, or the usual one where it has another optimizer.
+    lazy Adam, or the usual one where it has another optimizer, and without the config's `training.schedule`.
 
     Args:
         workshop: the experiment.
@@ -69,7 +69,7 @@ class SupernetSearch:
     def _found(self) -> tuple[Population, list[Any]]:
         """All widths that were tried, and the rows that are kept."""
         workshop, monitor = self._workshop, self._workshop.experiment.monitor
-        supernet = workshop.open(workshop.with_tables(SUPERNET, self._tables()))
+        supernet = workshop.open(workshop.with_tables(SUPERNET, self._tables(), schedule=False))
         with workshop.timed(FOLDER):
             self._report("optembed: training the supernet")
             supernet.train()

@@ -72,13 +72,18 @@ class Workshop:
         *,
         features: Mapping[str, Mapping[str, Any]] | None = None,
         plan: Path | None = None,
+        schedule: bool = True,
     ) -> ExperimentConfig:
-        """The experiment's config under another name, with other tables."""
+        """The experiment's config under another name, with other tables; without `schedule` learning rates stay what
+        they are, as in trainings that are themselves the search, of another length and with decay of their own.
+        """
         raw = self.config.model_dump(mode="json", by_alias=True)
         raw["name"] = name
         raw["embeddings"]["tables"] |= tables
         raw["embeddings"]["features"] |= features or {}
         raw["embeddings"]["plan"] = None if plan is None else str(plan.resolve())
+        if not schedule:
+            raw["training"]["schedule"] = None
         return ExperimentConfig.model_validate(raw)
 
     def open(self, config: ExperimentConfig) -> Experiment:

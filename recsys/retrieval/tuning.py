@@ -313,10 +313,11 @@ def _depths(index: ScannIndex, exact: ExactIndex, queries: Vectors, config: Scan
     yield Depth(depth=config.depth, **setting.model_dump())
     deepest = min(DEEPEST * config.depth, len(index.rows) // 2)
     deeper = (ceil(config.depth * 2 ** (step / STEPS)) for step in count(1))
-    depths = list(takewhile(lambda depth: depth <= deepest, deeper))
+    depths = list(dict.fromkeys(takewhile(lambda depth: depth <= deepest, deeper)))
     if not depths:
         return
     some = queries[: max(MIN_QUERIES, TRUTH // depths[-1])]
+    needed = min(needed, 1 - NONE_OF / len(some))  # so few could not tell more, if they missed nothing
     truth = exact.search(some, depths[-1]).ids
     for depth in depths:
 
@@ -324,11 +325,12 @@ def _depths(index: ScannIndex, exact: ExactIndex, queries: Vectors, config: Scan
             return _between([_shares(index, some, best, [best.shape[1]], setting)], seed)[0][0]
 
         setting = setting.model_copy(update={"reorder": max(setting.reorder, min(depth * 3 // 2, len(index.rows)))})
-        while recall(setting).low < needed:
-            wider = _wider(index, setting, config)
+        found = recall(setting)
+        while found.low < needed:
+            wider = {each: recall(each) for each in _wider(index, setting, config)}
             if not wider:
                 return
-            setting = max(wider, key=lambda each: recall(each).estimate)
+            setting, found = max(wider.items(), key=lambda each: each[1].estimate)
         yield Depth(depth=depth, **setting.model_dump())
 
 

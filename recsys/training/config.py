@@ -28,7 +28,7 @@ DenseOptimizerConfig = Annotated[AdamConfig | AdagradConfig, Field(discriminator
 
 
 class ScheduleConfig(Config):
-    """How all learning rates, of tables and dense weights, move over the steps of a training.
+    """How the learning rates of tables and dense weights move over the steps of a training.
 
     Over the first `warmup` of them they rise in a line from zero; then they fall to the share `end`.
     """
@@ -63,7 +63,9 @@ class TrainingConfig(Config):
     dense_optimizer: DenseOptimizerConfig = AdamConfig()
     """For every weight that is no embedding table (those have `embeddings.optimizer`)."""
     schedule: ScheduleConfig | None = None
-    """Of the learning rates, which are constant without one. Thresholds (`optembed`) keep theirs."""
+    """Of the learning rates, which are constant without one; those of thresholds (`optembed`) and of the scales of int8
+    rows always are.
+    """
     clip_norm: PositiveFloat | None = None
     """All gradients, of tables and dense weights together, are scaled down to this Euclidean norm at most."""
     warm_start: str | None = None

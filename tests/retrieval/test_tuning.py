@@ -161,6 +161,19 @@ def test_deeper_searches_find_as_much_as_was_promised(tuned: ScannIndex, vectors
     assert tuned.setting_for(2_000) is None
 
 
+def test_depths_ask_no_more_than_so_many_queries_can_tell(
+    vectors: NDArray[np.float32], queries: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """200 queries that miss nothing rule out a loss of .018: a promise of .99 is kept as well as they can tell."""
+    monkeypatch.setattr(tuning, "TRUTH", 0)
+    config = FIXED.model_copy(update={"promise": {"recall@1": 0.99}})
+    index, exact = ScannIndex.build(vectors, config), ExactIndex(vectors)
+    monkeypatch.setattr(ScannIndex, "candidates", lambda _, some, count, setting: exact.search(some, count))
+    found = list(tuning._depths(index, exact, queries, config, seed=0))
+    assert [each.depth for each in found] == [1, 2, 3, 4, 6, 8, 12, 16, 23, 32, 46, 64]
+    assert len({each.leaves_to_search for each in found}) == 1, "none was widened"
+
+
 def test_intervals_of_recall() -> None:
     (perfect, some), (again, _) = _between([np.ones((100, 2)) - [0, 0.1] * np.eye(100, 2)[::-1], np.ones((100, 2))], 0)
     assert perfect == again == Between(estimate=1.0, low=1 - 0.03689, high=1.0)
