@@ -104,10 +104,13 @@ def test_the_page_ranks_what_was_measured_and_published(
     for seed, value in ((0, 0.034), (1, 0.036)):
         metrics = {
             "model": {"recall@10": 2 * value, "ndcg@10": value},
+            "item_knn": {"recall@10": 0.02, "ndcg@10": 0.004},
             "popularity": {"recall@10": 0.01, "ndcg@10": 0.005},
         }
-        difference = beside.model_copy(update={"difference": (-0.001, 0.003)[seed], "real": bool(seed)})
-        record = stored.model_copy(update={"seed": seed, "metrics": metrics, "differences": (difference,)})
+        own = beside.model_copy(update={"difference": (-0.001, 0.003)[seed], "real": True})
+        others = ({"slice": "head"}, {"against": "item_knn"}, {"run": "ease"}, {"metric": "mrr@10"})
+        differences = (own, *(own.model_copy(update={**each, "difference": 1.0}) for each in others))
+        record = stored.model_copy(update={"seed": seed, "metrics": metrics, "differences": differences})
         record.write(tmp_path / "amazon-beauty-sasrec" / f"amazon-beauty-sasrec-seed{seed}.json")
     linear = {"ease": {"metrics": {"recall@10": 0.05, "ndcg@10": 0.03}}}
     (tmp_path / "amazon-beauty-sasrec" / "linear.json").write_text(json.dumps(linear))
@@ -115,6 +118,6 @@ def test_the_page_ranks_what_was_measured_and_published(
     assert "seeds 0, 1" in lines[0]
     ranked = [line.split(" | ")[0].removeprefix("| ") for line in lines if line.startswith("| ")][2:]
     expected = ["TIGER, as published", "`configs/amazon-beauty-sasrec.yaml`", "SASRec, as published"]
-    assert ranked == [*expected, "*EASE*", "*popularity*"]
+    assert ranked == [*expected, "*EASE*", "*popularity*", "*item-kNN*"]
     assert "| 0.0350 ± 0.0014 |" in study.section()
-    assert lines[-1] == "User by user beside popularity: ndcg@10 +0.0010 (real: above in 1, below in 0 of 2 runs)."
+    assert lines[-1] == "User by user beside popularity: ndcg@10 +0.0010 (real: above in 1, below in 1 of 2 runs)."
