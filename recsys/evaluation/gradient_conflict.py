@@ -54,6 +54,10 @@ class GradientConflict:
         )
 
 
+ROUNDING = 1e-5
+"""Gradients so much shorter than the longest are none: what float32 leaves of sums that are zero."""
+
+
 def gradient_conflicts(model: Ranker, batch: Batch) -> dict[str, GradientConflict]:
     """Of each history that TWIN searches, the gradients of the training loss, without dropout, on the rows of its
     table.
@@ -86,7 +90,8 @@ def _conflict(gradients: Sequence[tuple[NDArray[np.int64], Floats]]) -> Gradient
     (ids, representation), (_, attention) = gradients
     product = (representation * attention).sum(axis=1)
     lengths = [np.linalg.norm(each, axis=1) for each in (attention, representation)]
-    both = (lengths[0] > 0) & (lengths[1] > 0)
+    least = ROUNDING * max(each.max(initial=0.0) for each in lengths)
+    both = (lengths[0] > least) & (lengths[1] > least)
     return GradientConflict(
         ids=ids[both],
         cosine=product[both] / (lengths[0][both] * lengths[1][both]),
