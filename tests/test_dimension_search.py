@@ -186,7 +186,13 @@ def test_searches_are_held_against_controls_and_cost_is_told_in_trainings(done: 
     assert {each.search.partition("-")[0] for each in done.record.verdicts} <= {"optembed", "dnis"}
     assert done.record.verdicts
     assert done.record.cost["full"] == pytest.approx(1.0)
-    assert min(done.record.cost["optembed"], done.record.cost["uniform"]) > 0
+    spent = dict[str, float]()
+    for trial in done.record.trials:
+        spent[trial.method] = spent.get(trial.method, 0.0) + sum(each.seconds for each in trial.trained)
+    unit = spent["full"]
+    assert done.record.cost["uniform"] == pytest.approx(spent["uniform"] / unit)
+    for search in ("optembed", "dnis"):
+        assert done.record.cost[search] > 1.01 * spent[search] / unit, "the search's own seconds stand beside trainings"
 
 
 def test_a_promise_that_no_plan_keeps_is_an_error_and_the_record_is_there(done: Done) -> None:

@@ -18,6 +18,8 @@ from recsys.models.base import Batch
 from recsys.models.ranker import Ranker
 
 Floats = NDArray[np.float64]
+ROUNDING = 1e-5
+"""Gradients at most so long, as a share of the longest, are none: what float32 leaves of sums that are zero."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +54,6 @@ class GradientConflict:
             attention=np.concatenate([part.attention for part in parts]),
             representation=np.concatenate([part.representation for part in parts]),
         )
-
-
-ROUNDING = 1e-5
-"""Gradients so much shorter than the longest are none: what float32 leaves of sums that are zero."""
 
 
 def gradient_conflicts(model: Ranker, batch: Batch) -> dict[str, GradientConflict]:

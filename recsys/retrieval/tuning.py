@@ -306,7 +306,9 @@ def _milliseconds(index: ScannIndex, queries: Vectors, k: int, setting: Setting)
 
 
 def _depths(index: ScannIndex, exact: ExactIndex, queries: Vectors, config: ScannConfig, seed: int) -> Iterator[Depth]:
-    """For ever deeper searches, what finds as much as was promised; none beyond what ScaNN can reach."""
+    """For ever deeper searches, what finds as much as was promised, or as its queries can tell; none beyond what ScaNN
+    can reach.
+    """
     if not index.config.leaves:
         return
     setting, needed = index.setting, max(config.promise.values())

@@ -99,7 +99,8 @@ def test_mixed_precision_stays_close(config: dict[str, Any], policy: str) -> Non
         keras.mixed_precision.set_global_policy("float32")
     assert found.dtype == policy.removeprefix("mixed_")
     apart = np.abs(tf.cast(found, tf.float32)[MASK] - expected[MASK])
-    assert np.mean(apart < 0.15) > 0.9, "layer normalization magnifies what rounding does to a state that hardly varies"
+    # Layer normalization magnifies what coarse rounding does to a state that hardly varies.
+    assert np.mean(apart < 0.15) >= (0.9 if policy == "mixed_bfloat16" else 1.0)
 
 
 @pytest.mark.parametrize("config", [EVERY[2] | {"dropout": 0.5}, EVERY[3] | {"dropout": 0.5}])
